@@ -1,0 +1,1 @@
+"""Where and when it happens: processes, the run directory, commits and recovery. Built on Ray; no HTTP of its own."""

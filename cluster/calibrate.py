@@ -1,0 +1,47 @@
+"""The reward of a run: calibrated once on the initial policy, then frozen, so that its curve has one scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cluster.config import RunConfig
+from cluster.evaluation import EvaluationPlan, draw_samples
+from cluster.parts import sampling_of, shape_of
+from cluster.run_directory import RunDirectory, write_atomic
+from policies.calibration import Calibration, Reward
+from policies.online_vpo import Generator, Scorer
+from policies.prompts import prompt_batches
+from policies.seeds import seed_for
+from policies.types import Prompt
+
+
+async def calibrated_reward(
+    config: RunConfig, directory: RunDirectory, prompts: Sequence[Prompt], *, generator: Generator, scorer: Scorer,
+    dimensions: Sequence[str],
+) -> Reward:
+    """The run's reward. Raw weighted sums need no calibration; z-scores read the run's own, or make it."""
+    if config.reward.combine == "weighted_sum":
+        return Reward.of(config.reward, dimensions=dimensions)
+    file = directory.path / "calibration.json"
+    if not file.is_file():
+        calibration = await _calibrate(config, prompts, generator=generator, scorer=scorer)
+        write_atomic(file, calibration.to_json().encode(), flush=True)
+    return Reward.of(config.reward, dimensions=dimensions, calibration=Calibration.from_json(file.read_text()))
+
+
+async def _calibrate(
+    config: RunConfig, prompts: Sequence[Prompt], *, generator: Generator, scorer: Scorer
+) -> Calibration:
+    """Mean and deviation of each dimension over samples of version 0, spread over the training prompts."""
+    per_prompt = config.sampling.candidates_per_prompt
+    plan = EvaluationPlan(
+        seed=seed_for("calibration", config.seed), samples_per_prompt=per_prompt,
+        sampling=sampling_of(config), shape=shape_of(config),
+    )
+    count = math.ceil(config.reward.calibration_samples / per_prompt)
+    (batch,) = prompt_batches(prompts, per_update=count, run_seed=plan.seed, first=0, last=1)
+    samples = await draw_samples(
+        plan.requests(batch.prompts, version=0), generator=generator, scorer=scorer, reward=None
+    )
+    return Calibration.fit([sample.scores for sample in samples if sample.scores])

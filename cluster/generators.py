@@ -1,0 +1,217 @@
+"""A pool of generators: Ray actors that sample slices of groups and keep the arrays away from the controller.
+
+A slice is a request like any other: ids, seeds and version in, candidates out. Whoever draws it draws the same, so a
+slice whose actor died is given to another, unchanged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayTaskError
+
+from cluster.config import RunConfig
+from cluster.deadline import within
+from cluster.errors import PartError
+from cluster.failures import LOST, raised_by
+from cluster.latents import write_latents
+from policies.errors import StallError
+from policies.online_vpo import Generator
+from policies.types import Candidate, Handle, SampleRequest
+
+SLICES_PER_ACTOR = 2  # one being drawn, one waiting, so that an actor never waits for the controller
+IO = "io"
+
+
+class GeneratorActor:
+    """One generator process. Builds its generator at the first call, so that a failure to build is an answer."""
+
+    def __init__(self, config: RunConfig, run_dir: Path, build: Callable[[RunConfig, Path], Generator]) -> None:
+        self._config, self._run_dir, self._build = config, run_dir, build
+        self._generator: Generator | None = None
+
+    def prepare(self) -> int:
+        """Loads the model; the process id."""
+        self._ready()
+        return os.getpid()
+
+    def sample(self, request: SampleRequest) -> tuple[Any, ...]:
+        """Candidates without their arrays, then the latents and the frames of each, one by one."""
+        drawn = asyncio.run(self._ready().sample(request))
+        light = [replace(candidate, latents=None, frames=None) for candidate in drawn]
+        arrays = [array for candidate in drawn for array in (as_numpy(candidate.latents), as_numpy(candidate.frames))]
+        return light, *arrays
+
+    def write_latents(self, path: Path, chosen: np.ndarray, rejected: np.ndarray) -> str:
+        """Writes a pair's latents; the file's sha256."""
+        return write_latents(path, chosen, rejected)
+
+    def _ready(self) -> Generator:
+        if self._generator is None:
+            self._generator = self._build(self._config, self._run_dir)
+        return self._generator
+
+
+class _Lane:
+    """One actor of the pool, and what it is busy with."""
+
+    def __init__(self, index: int, actor: ActorHandle) -> None:
+        self.index, self.actor = index, actor
+        self.slices = 0
+        self.pid = 0
+        self.is_up = False
+        self.deaths = 0
+
+
+class GeneratorPool:
+    """A `Generator` over several actors."""
+
+    def __init__(self, config: RunConfig, run_dir: Path, build: Callable[[RunConfig, Path], Generator]) -> None:
+        self._config, self._deadlines, self._placement = config, config.deadlines, config.placement
+        make = ray.remote(
+            max_restarts=-1,
+            max_task_retries=0,
+            num_cpus=self._placement.cpus_per_generator,
+            num_gpus=self._placement.gpus_per_generator,
+            concurrency_groups={IO: 2},
+        )(GeneratorActor)
+        self._lanes = [_Lane(i, make.remote(config, run_dir, build)) for i in range(self._placement.generators)]
+        self._free = asyncio.Condition()
+        self._repairs: set[asyncio.Task[None]] = set()
+        self._failure: Exception | None = None
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the actors."""
+        return [lane.pid for lane in self._lanes]
+
+    async def start(self) -> None:
+        """Returns when every actor has loaded its model."""
+        await asyncio.gather(*(self._prepare(lane, self._deadlines.start_s) for lane in self._lanes))
+
+    async def close(self) -> None:
+        """Stops waiting for actors to come back."""
+        for task in self._repairs:
+            task.cancel()
+        await asyncio.gather(*self._repairs, return_exceptions=True)
+
+    async def sample(self, request: SampleRequest) -> list[Candidate]:
+        """One candidate per seed, in the order of the seeds; slices are drawn side by side."""
+        size = self._config.sampling.candidates_per_slice or len(request.seeds)
+        parts = await asyncio.gather(*(self._sample_slice(part) for part in request.slices(size)))
+        return [candidate for part in parts for candidate in part]
+
+    async def write_latents(self, path: Path, chosen: Handle, rejected: Handle) -> str:
+        """Writes a pair's latents on an actor, beside what it samples; the file's sha256."""
+
+        def call(lane: _Lane) -> Awaitable[Any]:
+            return lane.actor.write_latents.options(concurrency_group=IO).remote(path, chosen, rejected)  # type: ignore
+
+        return str(await self._on_some_lane(call, what=f"latents of {path.stem}", lanes_full=False))
+
+    # -- slices and lanes ----------------------------------------------------------------------------------------
+
+    async def _sample_slice(self, request: SampleRequest) -> list[Candidate]:
+        count = len(request.seeds)
+        arrays: list[ray.ObjectRef] = []
+
+        def call(lane: _Lane) -> Awaitable[Any]:
+            light, *rest = lane.actor.sample.options(num_returns=1 + 2 * count).remote(request)
+            arrays[:] = rest
+            return light  # type: ignore[no-any-return]
+
+        light = await self._on_some_lane(call, what=f"a slice of group {request.group_id}", lanes_full=True)
+        return [
+            replace(candidate, latents=arrays[2 * index], frames=arrays[2 * index + 1])
+            for index, candidate in enumerate(light)
+        ]
+
+    async def _on_some_lane(self, call: Callable[[_Lane], Awaitable[Any]], *, what: str, lanes_full: bool) -> Any:
+        """Runs a call on the least busy actor, again on another for as long as actors die of it."""
+        while True:
+            lane = await within(
+                self._take(counted=lanes_full), seconds=self._deadlines.sample_s + self._deadlines.recovery_s,
+                waiting_for=f"a generator that is free for {what}",
+            )
+            limit_s = self._deadlines.sample_s * max(lane.slices, 1)
+            try:
+                return await within(call(lane), seconds=limit_s, waiting_for=f"generator {lane.index} to draw {what}")
+            except LOST as error:
+                self._quarantine(lane, error)
+            except StallError as error:
+                ray.kill(lane.actor, no_restart=False)
+                self._quarantine(lane, error)
+            except RayTaskError as error:
+                raise raised_by(f"generator {lane.index}", error) from error
+            finally:
+                if lanes_full:
+                    await self._give_back(lane)
+
+    async def _take(self, *, counted: bool) -> _Lane:
+        async with self._free:
+            while True:
+                if self._failure is not None:
+                    raise self._failure
+                up = [lane for lane in self._lanes if lane.is_up and (not counted or lane.slices < SLICES_PER_ACTOR)]
+                if up:
+                    break
+                await self._free.wait()
+            lane = min(up, key=lambda lane: lane.slices)
+            lane.slices += counted
+            return lane
+
+    async def _give_back(self, lane: _Lane) -> None:
+        async with self._free:
+            lane.slices -= 1
+            self._free.notify_all()
+
+    # -- deaths --------------------------------------------------------------------------------------------------
+
+    def _quarantine(self, lane: _Lane, error: Exception) -> None:
+        """Gives an actor nothing to do until it answers again."""
+        if lane.is_up:
+            lane.is_up = False
+            lane.deaths += 1
+            task = asyncio.create_task(self._repair(lane, error))
+            self._repairs.add(task)
+            task.add_done_callback(self._repairs.discard)
+
+    async def _repair(self, lane: _Lane, error: Exception) -> None:
+        try:
+            if lane.deaths > self._placement.max_restarts:
+                raise PartError(f"generator {lane.index} died {lane.deaths} times; the last time: {error}") from error
+            await self._prepare(lane, self._deadlines.recovery_s)
+        except Exception as failure:
+            self._failure = failure
+        async with self._free:
+            self._free.notify_all()
+
+    async def _prepare(self, lane: _Lane, limit_s: float) -> None:
+        """Waits until an actor, perhaps in its next life, has loaded its model."""
+
+        async def ready() -> int:
+            while True:
+                try:
+                    return int(await lane.actor.prepare.remote())
+                except LOST as error:
+                    if lane.deaths > self._placement.max_restarts:
+                        raise PartError(f"generator {lane.index} keeps dying: {error}") from error
+                    await asyncio.sleep(0.1)
+                except RayTaskError as error:
+                    raise raised_by(f"generator {lane.index}", error) from error
+
+        lane.pid = await within(ready(), seconds=limit_s, waiting_for=f"generator {lane.index} to load its model")
+        lane.is_up = True
+
+
+def as_numpy(array: Any) -> np.ndarray:
+    """A tensor or array as numpy: torch crosses the object store 45 times slower."""
+    return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()  # type: ignore[no-any-return]

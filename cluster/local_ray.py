@@ -1,0 +1,206 @@
+"""Ray for one run: a private cluster that ends with it, or a connection to one that was there before.
+
+A private cluster has a folder of its own under the system's temporary one (short: Ray puts Unix sockets there), random
+ports, a random access token, no dashboard, and a reaper that ends it should this process die. It joins no other
+cluster, whatever the environment says, and writes nothing to the home directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import secrets
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+from ray._raylet import AuthenticationTokenLoader, Config
+
+from cluster.config import DeadlinesConfig, PlacementConfig
+from cluster.reaper import TEMPORARY_PREFIX, TOKEN_VARIABLE, Reaper
+from policies.errors import ClusterError
+
+LONGEST_TEMPORARY = 40  # characters; a socket path ends after 107, and Ray adds up to 66
+CONNECT_LIMIT_S = 30.0  # a wrong address should not take `deadlines.start_s` to be noticed
+
+
+def cpus_needed(placement: PlacementConfig) -> int:
+    """Logical CPUs that the parts of a run reserve; Ray may be told more than the machine has."""
+    generators = placement.generators * placement.cpus_per_generator
+    return math.ceil(generators + placement.reward_replicas + placement.learner_ranks) + 1
+
+
+class RaySession:
+    """A connection to Ray. Only one at a time per process: that is how Ray is made."""
+
+    def __init__(self, placement: PlacementConfig, deadlines: DeadlinesConfig) -> None:
+        self.is_private = placement.address == "local"
+        self._placement, self._deadlines = placement, deadlines
+        self._temporary: Path | None = None
+        self._reaper: Reaper | None = None
+        self._environment: dict[str, str | None] = {}
+
+    def open(self) -> None:
+        """Starts or joins Ray; call it in a thread. Raises ClusterError."""
+        if ray.is_initialized():
+            raise ClusterError("this process is connected to a Ray cluster already; start the run in another process")
+        self._set_environment(train_settings(self._deadlines))
+        try:
+            if self.is_private:
+                self._start()
+            else:
+                self._connect(self._placement.address)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leaves Ray. A private cluster has ended when this returns, and its folder is gone."""
+        with contextlib.suppress(Exception):  # whatever Ray says, the reaper ends it
+            ray.shutdown()
+        if self._reaper is not None:
+            self._reaper.dismiss()
+            self._reaper = None
+        self._restore_environment()
+
+    def scratch(self, run_dir: Path) -> Path:
+        """Where Ray keeps its own notes about a run: not worth keeping, but every node must see them."""
+        return self._temporary / "train" if self._temporary is not None else run_dir / ".ray"
+
+    def log_tail(self, pid: int, *, lines: int = 20) -> str:
+        """The end of what a process of a private cluster wrote to stderr, or nothing."""
+        if self._temporary is None:
+            return ""
+        for file in self._temporary.glob(f"ray/session_latest/logs/worker-*-{pid}.err"):
+            return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+    def _start(self) -> None:
+        self._temporary = _temporary_folder()
+        token = secrets.token_hex(16)
+        self._reaper = Reaper(token=token, temporary=self._temporary)
+        self._set_environment(_private_settings(token))
+        AuthenticationTokenLoader.instance().reset_cache()
+        Config.initialize("")  # Ray read its settings when it was imported; let it see ours
+        try:
+            with _quiet():
+                ray.init(
+                    address="local",
+                    _temp_dir=str(self._temporary / "ray"),
+                    num_cpus=max(cpus_needed(self._placement), os.cpu_count() or 1),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=False,
+                )
+        except Exception as error:
+            raise ClusterError(f"a private Ray cluster could not be started: {error}") from error
+
+    def _connect(self, address: str) -> None:
+        limit_s = min(self._deadlines.start_s, CONNECT_LIMIT_S)
+        _wait_for_port(address, limit_s)
+        failures: list[BaseException] = []
+
+        def init() -> None:
+            try:
+                with _quiet():
+                    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=init, name="ray-init", daemon=True)  # it may hang; do not wait for it at exit
+        thread.start()
+        thread.join(limit_s)
+        if thread.is_alive():
+            raise ClusterError(f"the Ray cluster at {address!r} did not let us in within {limit_s:g} s")
+        if failures:
+            raise ClusterError(f"the Ray cluster at {address!r} cannot be reached: {failures[0]}") from failures[0]
+
+    def _set_environment(self, settings: dict[str, str | None]) -> None:
+        for name, value in settings.items():
+            self._environment.setdefault(name, os.environ.get(name))
+            _set(name, value)
+
+    def _restore_environment(self) -> None:
+        for name, value in self._environment.items():
+            _set(name, value)
+        self._environment.clear()
+
+
+def train_settings(deadlines: DeadlinesConfig) -> dict[str, str | None]:
+    """Environment that Ray Train's controller reads; also carried to it in the runtime environment of a cluster."""
+    return {
+        "RAY_TRAIN_V2_ENABLED": "1",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a dead rank is noticed this fast; 2 s is Ray's own
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": f"{deadlines.start_s:g}",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray warns that this will change
+    }
+
+
+def _private_settings(token: str) -> dict[str, str | None]:
+    return {
+        TOKEN_VARIABLE: token,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_AUTH_TOKEN_PATH": None,
+        "RAY_ADDRESS": None,
+        "RAY_NAMESPACE": None,
+        "RAY_TMPDIR": None,
+        "RAY_TRAIN_METRICS_ENABLED": "0",  # nobody scrapes a private cluster
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # this machine is not taken away by a cloud
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "SPT_NOENV": "1",  # Ray renames its processes, which would overwrite the environment that the reaper reads
+    }
+
+
+def _temporary_folder() -> Path:
+    """A private folder whose path is short enough for Unix sockets."""
+    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+        if len(parent) + len(TEMPORARY_PREFIX) + 12 <= LONGEST_TEMPORARY and os.access(parent, os.W_OK):
+            return Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
+    raise ClusterError(f"no temporary folder has a path short enough for Ray's sockets; set TMPDIR (now "
+                       f"{tempfile.gettempdir()}) to one of at most 20 characters")
+
+
+def _wait_for_port(address: str, limit_s: float) -> None:
+    """Waits until something listens at host:port; `auto` and the like are Ray's to resolve."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    deadline = time.monotonic() + limit_s
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=2.0).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"no Ray cluster answers at {address!r} ({error}); is it up? placement.address: local starts one"
+                ) from error
+        time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray's greetings and warnings stay off the terminal."""
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _set(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value

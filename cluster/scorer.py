@@ -1,0 +1,84 @@
+"""The reward server as the loop sees it: a `Scorer` over a Ray Serve handle, with retries and a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from cluster.config import RunConfig
+from cluster.errors import PartError
+from cluster.reward_server import MAX_ONGOING, is_deployed
+from policies.types import Candidate, Scored
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+
+
+class RayScorer:
+    """Passes frames on as references. A group that cannot be scored in time carries the reason; it is never 0."""
+
+    def __init__(self, handle: DeploymentHandle, config: RunConfig, *, app: str) -> None:
+        self._handle, self._app = handle, app
+        self._deadline_s = config.deadlines.score_s
+        self._calls = asyncio.Semaphore(MAX_ONGOING * config.placement.reward_replicas)
+        self._described: dict[str, Any] = {}
+        self.pids: list[int] = []
+
+    async def start(self, *, deadline_s: float) -> None:
+        """Returns when a replica has loaded its model."""
+        answer = await self._call("describe", deadline_s=deadline_s)
+        if isinstance(answer, str):
+            raise PartError(f"the reward server did not start: {answer}")
+        self._described = answer
+
+    @property
+    def reward_model(self) -> dict[str, Any]:
+        """Name, revision and dimensions of the reward model."""
+        return {key: value for key, value in self._described.items() if key != "pid"}
+
+    async def score(self, candidates: Sequence[Candidate]) -> list[Scored]:
+        """Same order; candidates come back without frames, whose references end here."""
+        light = [replace(candidate, frames=None) for candidate in candidates]
+        plain = [replace(candidate, latents=None) for candidate in light]
+        frames = [candidate.frames for candidate in candidates]
+        async with self._calls:
+            answer = await self._call("score", plain, *frames, deadline_s=self._deadline_s)
+        if isinstance(answer, str):
+            return [Scored(candidate=candidate, scores={}, failure=answer) for candidate in light]
+        return [
+            Scored(candidate=candidate, scores=scores, failure=failure)
+            for candidate, (scores, failure) in zip(light, answer["results"], strict=True)
+        ]
+
+    async def _call(self, method: str, *arguments: Any, deadline_s: float) -> Any:
+        """A replica's answer, or the reason why there is none within the deadline."""
+        end, pause_s, reason = time.monotonic() + deadline_s, FIRST_PAUSE_S, "no replica answered"
+        while (left_s := end - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(left_s):
+                    answer = await getattr(self._handle, method).remote(*arguments)
+                self._note(answer["pid"])
+                return answer
+            except TimeoutError:
+                break
+            except RayTaskError as error:
+                return f"{type(error.cause).__name__}: {error.cause}"
+            except (RayError, RayServeException, BackPressureError) as error:
+                reason = f"{type(error).__name__}: {error}"
+                self.pids.clear()
+                if isinstance(error, DeploymentUnavailableError) and not await asyncio.to_thread(is_deployed, self._app):
+                    raise PartError(f"the reward server {self._app} is gone: {error}") from error
+            await asyncio.sleep(min(pause_s * random.uniform(0.5, 1.0), max(end - time.monotonic(), 0)))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        return f"not scored within {deadline_s:g} s: {reason}"
+
+    def _note(self, pid: int) -> None:
+        if pid not in self.pids:
+            self.pids = sorted([*self.pids, pid])

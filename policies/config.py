@@ -1,0 +1,133 @@
+"""Configuration of what is learned and how it is judged. Light: pydantic only, no torch.
+
+Each model is strict (no unknown key, no silent conversion) and frozen. The line under a field is its documentation;
+`services/config.py` reads YAML into these and turns violations into messages with line numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Config(BaseModel):
+    """Base of every section: unknown keys are refused, values are final, docstrings under fields become descriptions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+class LoraConfig(Config):
+    rank: PositiveInt = 64
+    """Rank of every LoRA matrix pair."""
+    alpha: PositiveFloat = 128
+    """Scale: the update is multiplied by alpha / rank."""
+    targets: tuple[str, ...] | None = None
+    """Module name endings that get LoRA; null takes the family's default (Wan: attention and feed-forward)."""
+
+
+class PolicyConfig(Config):
+    path: str
+    """A folder or hub id in diffusers layout (model_index.json), safetensors only; `shapes` is the bundled world's."""
+    revision: str | None = None
+    """Hub revision, when `path` is a hub id."""
+    device: str = "cpu"
+    """Torch device of the transformer and VAE: cpu, cuda, cuda:1, ..."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the frozen base. LoRA weights, errors and losses are float32 in any case."""
+    lora: LoraConfig = LoraConfig()
+    """The trained part."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a quarter more time."""
+
+
+class SamplingConfig(Config):
+    candidates_per_prompt: Annotated[int, Field(ge=2)] = 4
+    """N of the paper: candidates in a group. At least 2, for a pair."""
+    candidates_per_slice: PositiveInt | None = None
+    """Candidates sampled as one batch; null: the whole group at once. Part of the run's numbers."""
+    num_inference_steps: PositiveInt = 30
+    """Denoising steps per candidate."""
+    guidance_scale: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 5.0
+    """Classifier-free guidance when sampling; 1 turns it off. The loss never uses guidance."""
+    negative_prompt: str = ""
+    """Text of the unconditional branch when guidance is on."""
+    max_sequence_length: PositiveInt = 512
+    """Text tokens after padding. Wan has no text mask, so this is part of the model's input."""
+    num_frames: PositiveInt = 81
+    """Frames of a video, unless the prompt has a shape of its own."""
+    height: PositiveInt = 480
+    """Pixels."""
+    width: PositiveInt = 832
+    """Pixels."""
+    fps: PositiveFloat = 16
+    """Frames per second of written samples and of what reward models are told."""
+
+
+class PairsConfig(Config):
+    source: Literal["online", "offline"] = "online"
+    """online: candidates come from the current policy; offline: all from the initial policy."""
+    selection: Literal["best_worst", "random", "reversed"] = "best_worst"
+    """best_worst: OnlineVPO. random and reversed are controls: they should not and must not help."""
+    min_gap: NonNegativeFloat = 0.0
+    """Groups whose best and worst reward differ by no more than this are dropped; 0 drops exact ties only."""
+
+
+class RewardConfig(Config):
+    model: Literal["shapes"] = "shapes"
+    """Reward model: `shapes` (bundled)."""
+    path: str | None = None
+    """Folder with the reward model's weights; null: the bundled one."""
+    combine: Literal["mean_z", "weighted_sum"] = "mean_z"
+    """mean_z: weighted mean of dimensions z-scored on samples of the initial policy (calibration is frozen in the run);
+    weighted_sum: raw scores times weights. One dimension alone is a weight on that dimension only."""
+    weights: dict[str, float] | None = None
+    """Weight per dimension; null: 1 for each. A dimension left out does not count."""
+    calibration_samples: Annotated[int, Field(ge=2)] = 240
+    """Samples of the initial policy that mean_z is calibrated on."""
+
+    @model_validator(mode="after")
+    def _weights_name_something(self) -> RewardConfig:
+        if self.weights is not None and not any(self.weights.values()):
+            raise ValueError(f"weights {self.weights} rank nothing; give at least one dimension a weight other than 0")
+        return self
+
+
+class ObjectiveConfig(Config):
+    type: Literal["dpo"] = "dpo"
+    """Diffusion-DPO / Flow-DPO."""
+    beta: PositiveFloat = 500.0
+    """Strength of the reference, on errors that are *means* over latent elements (divide by their number for sums)."""
+    beta_schedule: Literal["constant", "quadratic"] = "constant"
+    """constant: Flow-DPO's finding; quadratic: beta (1-t)^2, the strict transfer of Diffusion-DPO to flow matching."""
+    timestep_density: Literal["uniform", "logit_normal"] = "uniform"
+    """Density of the noise fraction."""
+    logit_mean: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Mean of logit_normal's normal."""
+    logit_std: PositiveFloat = 1.0
+    """Standard deviation of logit_normal's normal."""
+    draws_per_pair: PositiveInt = 4
+    """M: draws of (time, noise) per pair and update, shared between chosen, rejected, policy and reference."""
+
+
+class LearnerConfig(Config):
+    learning_rate: PositiveFloat = 1e-5
+    """AdamW's, after warm-up; constant from there."""
+    adam_betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """AdamW's decay of first and second moments."""
+    weight_decay: NonNegativeFloat = 0.0
+    """AdamW's."""
+    warmup_updates: Annotated[int, Field(ge=0)] = 20
+    """Updates over which the learning rate rises linearly from 0."""
+    max_gradient_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this norm."""
+    gradient_mode: Literal["joint", "two_pass"] = "joint"
+    """joint: plain autograd over both members of a pair; two_pass: the same gradient with half the activations, for
+    one more forward."""
+    pairs_per_forward: PositiveInt | None = None
+    """Pairs times draws that go through the network at once; null: all of one shape."""

@@ -1,0 +1,1 @@
+"""Preference objectives: ordinary losses on the network's predictions."""

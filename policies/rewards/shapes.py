@@ -1,0 +1,94 @@
+"""The bundled world's reward model behind the protocol of all reward models."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policies.config import RewardConfig
+from policies.errors import InputError
+from policies.shapes.prompts import parse_prompt
+from policies.shapes.reward import ShapesRewardModel
+
+BUNDLED_FOLDER = Path(__file__).parents[1] / "shapes" / "assets" / "reward"
+_WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PreparedClip:
+    """A clip as the model wants it: float32 in [0, 1], (F, H, W, 3), on CPU."""
+
+    frames_FHWC: Tensor
+    prompt: str
+
+
+class ShapesReward:
+    """A `RewardModel` of visual quality (VQ), motion quality (MQ) and text alignment (TA). Scores have no unit.
+
+    Args:
+        model: put in eval mode here.
+        revision: names the weights.
+    """
+
+    name = "shapes"
+
+    def __init__(self, model: ShapesRewardModel, *, revision: str) -> None:
+        self._model = model.eval().requires_grad_(False)
+        self.revision = revision
+        self.dimensions: tuple[str, ...] = tuple(model.config.dimensions)
+
+    @classmethod
+    def load(cls, config: RewardConfig, device: str) -> ShapesReward:
+        """Loads the folder that the config names, or the bundled one; safetensors only.
+
+        Raises:
+            InputError: the folder does not exist, holds no safetensors, or holds another model.
+        """
+        folder = BUNDLED_FOLDER if config.path is None else Path(config.path)
+        weights = folder / _WEIGHTS_FILE
+        if not weights.is_file():
+            raise InputError(
+                f"reward.path: {folder} holds no {_WEIGHTS_FILE}; name a folder that `onlinevpo shapes build` or "
+                "save_pretrained wrote"
+            )
+        try:
+            model = ShapesRewardModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        except Exception as error:  # transformers raises many classes for a folder of something else
+            raise InputError(f"reward.path: {folder} is no shapes reward model: {error}") from error
+        with weights.open("rb") as file:
+            revision = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(model.to(device), revision=revision)
+
+    def prepare(self, frames_FHWC: np.ndarray, prompt: str, fps: float) -> PreparedClip:
+        """A clip and prompt of this world on CPU; `fps` is not looked at, for all its clips have the same.
+
+        Raises:
+            InputError: frames of another type or size, or a prompt that is not of this world.
+        """
+        config = self._model.config
+        expected = (config.num_frames, config.size, config.size, 3)
+        if frames_FHWC.dtype != np.uint8 or frames_FHWC.shape != expected:
+            raise InputError(
+                f"frames are {frames_FHWC.dtype} {frames_FHWC.shape}; this reward model takes uint8 {expected} (FHWC)"
+            )
+        parse_prompt(prompt)
+        # a copy, since arrays from an object store are read-only
+        return PreparedClip(frames_FHWC=torch.tensor(frames_FHWC).float() / 255, prompt=prompt)
+
+    @torch.no_grad()
+    def score(self, inputs: Sequence[PreparedClip]) -> Tensor:
+        """Raw scores (B, 3) float32, without gradient."""
+        frames_BFHWC = torch.stack([clip.frames_FHWC for clip in inputs]).to(self._model.device)
+        scores_BD: Tensor = self._model.score_frames(frames_BFHWC, [clip.prompt for clip in inputs])
+        return scores_BD
+
+    def score_frames(self, frames_BFHWC: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Raw scores (B, 3) float32 of frames in [0, 1], differentiable with respect to them."""
+        scores_BD: Tensor = self._model.score_frames(frames_BFHWC, prompts)
+        return scores_BD

@@ -1,0 +1,1 @@
+"""What people reach: the command line, the run's configuration, live progress and the report."""

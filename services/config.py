@@ -1,0 +1,295 @@
+"""The configuration of a run: one YAML file, checked completely before anything starts.
+
+Every problem is reported at once, each with its place (`run.yaml:12` or `--set a.b`), what is wrong and what would be
+right. Imports neither torch nor ray, so that `validate` answers at once.
+
+Relative paths in the file are relative to the file; those given with `--set` to the working directory or, where there
+is no such file, to the config file; `output_dir` always to the working directory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cluster.config import RunConfig
+from cluster.run_directory import RunDirectory, differing_keys
+from policies.errors import InputError
+from services.config_files import PATH_KEYS, file_problems, get, resolved
+from services.config_keys import all_keys, expected, find, section_of, suggestion
+from services.yaml_source import Document, KeyPath, Problem, dotted, read_yaml
+
+_PASSES = 8  # each removes what it found wrong; a config is three levels deep
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a config file, applies `--set key=value` overrides, and checks what can be checked without torch.
+
+    Raises:
+        InputError: with every problem, one a line.
+    """
+    file = Path(path)
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such config file; check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; name a YAML file") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{path}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    run_id = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-._")[:80] or "run"
+    return build_config(read_yaml(text), overrides, name=str(path), folder=file.resolve().parent, run_id=run_id)
+
+
+def build_config(document: Document, overrides: Sequence[str], *, name: str, folder: Path, run_id: str) -> RunConfig:
+    """A checked configuration from YAML values and overrides.
+
+    Args:
+        name: what to call the document in messages.
+        folder: what its relative paths are relative to.
+        run_id: the run's name where none is set.
+    """
+    source = _Source(document=document, name=name, folder=folder)
+    if document.problems:
+        raise InputError(source.report(document.problems))
+    if not isinstance(document.value, dict):
+        what = "is empty" if document.value is None else f"holds {_shown(document.value)} instead of settings"
+        raise InputError(f"{name}: {what}; a run needs at least policy.path and prompts.train")
+    values: dict[str, Any] = _fill_empty_sections(document.value)
+    problems = [problem for override in overrides for problem in source.apply(values, override)]
+    config, found, repaired = _validated(values, source)
+    problems += found
+    bad = {problem.key for problem in problems}
+    problems += file_problems(repaired, bad, source.resolve)
+    if problems:
+        raise InputError(source.report(problems))
+    assert config is not None
+    config = _with_paths(config, source, run_id)
+    _check_run_directory(config)
+    return config
+
+
+def diff_configs(one: RunConfig, other: RunConfig) -> list[str]:
+    """What differs between two runs, as `learner.learning_rate: 0.001 -> 0.0005`; where they lie does not count."""
+    values, others = one.model_dump(mode="json"), other.model_dump(mode="json")
+    return [f"{key}: {_shown(get(values, key))} -> {_shown(get(others, key))}" for key in differing_keys(one, other)]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Source:
+    """Where each setting came from."""
+
+    document: Document
+    name: str
+    folder: Path
+    overridden: dict[KeyPath, str] = field(default_factory=dict)
+
+    def apply(self, values: dict[str, Any], override: str) -> list[Problem]:
+        """Sets one `a.b=value` in `values`, and says what is wrong with it."""
+        key, equals, text = override.partition("=")
+        path: KeyPath = tuple(part.strip() for part in key.split("."))
+        where = dotted(path)
+        self.overridden[path] = f"--set {where}"
+        if not equals or not all(path):
+            del self.overridden[path]
+            return [Problem(key=f"--set {override}", text="expected KEY=VALUE, as in learner.learning_rate=1e-4")]
+        parsed = read_yaml(text)
+        if parsed.problems:
+            return [Problem(key=where, text=problem.text) for problem in parsed.problems]
+        known, info = find(path)
+        if info is not None and len(known) < len(path) and section_of(info) is None and "map" not in expected(info):
+            return [Problem(key=where, text=f"{dotted(known)} has no parts; it is {expected(info)}, set it whole")]
+        inner = values
+        for part in path[:-1]:
+            if not isinstance(inner.get(str(part)), dict):
+                inner[str(part)] = {}
+            inner = inner[str(part)]
+        inner[str(path[-1])] = parsed.value
+        return []
+
+    def place(self, path: KeyPath) -> tuple[str, KeyPath, int]:
+        """Where the setting, or the section around it, was written: (place, its own path, line)."""
+        for length in range(len(path), -1, -1):
+            prefix = path[:length]
+            inner = next((own for own in self.overridden if prefix and own[:length] == prefix), None)
+            if inner is not None and (inner == prefix or prefix not in self.document.lines):
+                return self.overridden[inner], inner, 0
+            if prefix in self.document.lines:
+                line = self.document.lines[prefix]
+                return f"{self.name}:{line}", prefix, line
+        return self.name, (), 0
+
+    def report(self, problems: Sequence[Problem]) -> str:
+        """One line per problem, in the order of the file; overrides last."""
+        lines: list[tuple[int, str]] = []
+        for problem in problems:
+            if problem.key.startswith("--set"):
+                lines.append((1_000_000_000, f"{problem.key}: {problem.text}"))
+                continue
+            path = tuple(problem.key.split(".")) if problem.key else ()
+            place, own, line = self.place(path)
+            if problem.line is not None:
+                place, line = f"{self.name}:{problem.line}", problem.line
+            is_named = problem.text.startswith(f"{problem.key} ") or (place.startswith("--set") and own == path)
+            shown = "" if is_named else problem.key
+            order = 1_000_000_000 if place.startswith("--set") else line
+            lines.append((order, ": ".join(part for part in (place, shown, problem.text) if part)))
+        return "\n".join(text for _, text in sorted(dict.fromkeys(lines), key=lambda item: item[0]))
+
+    def mentioned(self, section: KeyPath, message: str) -> KeyPath:
+        """The written setting under `section` that a message speaks of, or the section itself."""
+        written = [path for path in (*self.overridden, *self.document.lines) if path[: len(section)] == section]
+        for path in sorted(written, key=len, reverse=True):
+            if len(path) > len(section) and re.search(rf"\b{re.escape(dotted(path[len(section) :]))}\b", message):
+                return path
+        return section
+
+    def resolve(self, key: str, written: str) -> Path:
+        """An absolute path, by the rules of this module."""
+        path = Path(written).expanduser()
+        here = Path.cwd() / path
+        is_from_shell = tuple(key.split(".")) in self.overridden
+        if key == "output_dir" or (is_from_shell and here.exists()):
+            return here.resolve()
+        return (self.folder / path).resolve()
+
+
+def _validated(values: dict[str, Any], source: _Source) -> tuple[RunConfig | None, list[Problem], dict[str, Any]]:
+    """Validates, and goes on without what was wrong until nothing new is found.
+
+    Returns: the config where there was nothing wrong, the problems, and the values without the wrong ones.
+    """
+    values = json.loads(json.dumps(values))
+    problems: dict[KeyPath, Problem] = {}
+    for _ in range(_PASSES):
+        try:
+            config = RunConfig.model_validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            if not _collect(error, values, source, problems):
+                break
+        else:
+            return None if problems else config, list(problems.values()), values
+    return None, list(problems.values()), values
+
+
+def _collect(error: ValidationError, values: dict[str, Any], source: _Source, problems: dict[KeyPath, Problem]) -> bool:
+    """Adds new problems and repairs `values`. False when nothing could be repaired."""
+    is_repaired = False
+    for item in error.errors(include_url=False):
+        location: KeyPath = item["loc"]
+        if item["type"] == "value_error" and not isinstance(_value_at(values, location), str):
+            message = str(item["ctx"]["error"])
+            path = source.mentioned(location, message)
+            if any(known[-1] and str(known[-1]) in message for known in problems if known):
+                message = ""  # may come only from what was taken out
+            is_repaired |= bool(location) and _remove(values, location)
+        else:
+            path, message = _own_problem(item["type"], location, values)
+            is_repaired |= _remove(values, path, required=item["type"] == "missing" or find(path)[1] is not None)
+        if message and not any(path[: len(known)] == known for known in problems if known):
+            problems[path] = Problem(key=dotted(path), text=message)
+    return is_repaired
+
+
+def _own_problem(kind: str, location: KeyPath, values: dict[str, Any]) -> tuple[KeyPath, str]:
+    """The setting that a pydantic error is about, and the error in this program's words."""
+    if kind == "extra_forbidden":
+        return location, f"unknown key; {suggestion(location)}"
+    known, info = find(location)
+    assert info is not None, f"pydantic error {kind} at {location}"
+    section = section_of(info)
+    if kind == "missing" and location == known:
+        needs = [key.dotted for key in all_keys() if key.required and key.path[: len(known)] == known]
+        return known, f"missing; needs {', '.join(needs)}" if section else f"missing; {info.description}"
+    path: KeyPath = known
+    if "map" in expected(info) and len(location) > len(known) and isinstance(_value_at(values, known), dict):
+        path = (*known, location[len(known)])
+        return path, f"expected a number, got {_shown(_value_at(values, path))}"
+    value = _value_at(values, path)
+    return path, f"expected {expected(info)}, got {_shown(value)}{_hint(expected(info), value)}"
+
+
+def _hint(wanted: str, value: Any) -> str:
+    if wanted.startswith("text") and isinstance(value, int | float):
+        return "; put it in quotes"
+    if "number" in wanted and isinstance(value, str):
+        parsed = read_yaml(value).value
+        return "; remove the quotes" if isinstance(parsed, int | float) else ""
+    if "whole number" in wanted and isinstance(value, float) and value.is_integer():
+        return f"; write {int(value)}"
+    return ""
+
+
+def _value_at(values: Any, path: KeyPath) -> Any:
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def _remove(values: dict[str, Any], path: KeyPath, *, required: bool = False) -> bool:
+    """Takes a setting out of `values`, or puts a stand-in where one is required."""
+    if not path:
+        return False
+    inner: Any = values
+    for part in path[:-1]:
+        inner = inner.get(part) if isinstance(inner, dict) else None
+    if not isinstance(inner, dict):
+        return False
+    _, info = find(path)
+    if required and info is not None and info.is_required():
+        inner[str(path[-1])] = {} if section_of(info) else "shapes"
+        return True
+    return inner.pop(path[-1], None) is not None
+
+
+def _fill_empty_sections(values: dict[str, Any]) -> dict[str, Any]:
+    """A section whose keys are all commented out reads as null; it means its defaults."""
+    return {
+        key: {} if value is None and (info := RunConfig.model_fields.get(key)) and section_of(info) else value
+        for key, value in values.items()
+    }
+
+
+def _with_paths(config: RunConfig, source: _Source, run_id: str) -> RunConfig:
+    values = config.model_dump(mode="json")
+    for key in PATH_KEYS:
+        section, _, name = key.rpartition(".")
+        inner = values[section] if section else values
+        if isinstance(inner[name], str):
+            inner[name] = resolved(key, inner[name], source.resolve)
+    values["run_id"] = config.run_id or run_id
+    return RunConfig.model_validate_json(json.dumps(values), strict=True)
+
+
+def _check_run_directory(config: RunConfig) -> None:
+    """Refuses a run directory that holds something else, so that nothing is overwritten."""
+    assert config.run_id is not None
+    directory = RunDirectory(Path(config.output_dir) / config.run_id)
+    if directory.exists:
+        changed = diff_configs(directory.read_config(), config)
+        if changed:
+            raise InputError(
+                f"{directory.path} belongs to a run with another configuration; it differs in\n  "
+                + "\n  ".join(changed)
+                + "\nChoose another run_id or output_dir, or resume the run as it is"
+            )
+    elif directory.path.exists() and (not directory.path.is_dir() or any(directory.path.iterdir())):
+        raise InputError(f"{directory.path} exists and is not a run; choose another run_id or output_dir")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a section" if value else "an empty section"
+    text = repr(value) if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

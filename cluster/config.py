@@ -63,6 +63,7 @@ class PlacementConfig(Config):
     generators: PositiveInt = 2
     """Generator actors."""
     cpus_per_generator: NonNegativeFloat = 1
+    """CPUs that a generator reserves."""
     gpus_per_generator: NonNegativeFloat = 0
     """GPUs (or a fraction of one) that a generator reserves."""
     reward_replicas: PositiveInt = 1

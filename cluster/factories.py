@@ -23,7 +23,7 @@ class RewardScorer(Scorer, Protocol):
 
 
 class LearnerPart(Protocol):
-    """A rank's learner: state, and where it is kept."""
+    """What a rank of the learner holds."""
 
     @property
     def policy_version(self) -> int: ...
@@ -32,7 +32,9 @@ class LearnerPart(Protocol):
     def reference_version(self) -> int: ...
 
     @property
-    def weights_hash(self) -> str: ...
+    def weights_hash(self) -> str:
+        """Of the policy's current weights."""
+        ...
 
     async def update(self, batch: Sequence[Selection], *, batch_index: int) -> UpdateStats: ...
 

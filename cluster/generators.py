@@ -68,14 +68,18 @@ class _Lane:
         self.slices = 0
         self.pid = 0
         self.is_up = False
-        self.deaths = 0
+        self.life = 0  # deaths so far
 
 
 class GeneratorPool:
     """A `Generator` over several actors."""
 
-    def __init__(self, config: RunConfig, run_dir: Path, build: Callable[[RunConfig, Path], Generator]) -> None:
+    def __init__(
+        self, config: RunConfig, run_dir: Path, build: Callable[[RunConfig, Path], Generator], *,
+        log_tail: Callable[[int], str],
+    ) -> None:
         self._config, self._deadlines, self._placement = config, config.deadlines, config.placement
+        self._log_tail = log_tail
         make = ray.remote(
             max_restarts=-1,
             max_task_retries=0,
@@ -115,7 +119,7 @@ class GeneratorPool:
         def call(lane: _Lane) -> Awaitable[Any]:
             return lane.actor.write_latents.options(concurrency_group=IO).remote(path, chosen, rejected)  # type: ignore
 
-        return str(await self._on_some_lane(call, what=f"latents of {path.stem}", lanes_full=False))
+        return str(await self._on_some_lane(call, what=f"latents of {path.stem}", is_slice=False))
 
     # -- slices and lanes ----------------------------------------------------------------------------------------
 
@@ -128,44 +132,43 @@ class GeneratorPool:
             arrays[:] = rest
             return light  # type: ignore[no-any-return]
 
-        light = await self._on_some_lane(call, what=f"a slice of group {request.group_id}", lanes_full=True)
+        light = await self._on_some_lane(call, what=f"a slice of group {request.group_id}", is_slice=True)
         return [
             replace(candidate, latents=arrays[2 * index], frames=arrays[2 * index + 1])
             for index, candidate in enumerate(light)
         ]
 
-    async def _on_some_lane(self, call: Callable[[_Lane], Awaitable[Any]], *, what: str, lanes_full: bool) -> Any:
+    async def _on_some_lane(self, call: Callable[[_Lane], Awaitable[Any]], *, what: str, is_slice: bool) -> Any:
         """Runs a call on the least busy actor, again on another for as long as actors die of it."""
         while True:
-            lane = await within(
-                self._take(counted=lanes_full), seconds=self._deadlines.sample_s + self._deadlines.recovery_s,
-                waiting_for=f"a generator that is free for {what}",
-            )
-            limit_s = self._deadlines.sample_s * max(lane.slices, 1)
+            lane = await self._take(is_slice)
+            life, limit_s = lane.life, self._deadlines.sample_s * max(lane.slices, 1)
             try:
-                return await within(call(lane), seconds=limit_s, waiting_for=f"generator {lane.index} to draw {what}")
+                return await within(call(lane), seconds=limit_s, waiting_for=f"generator {lane.index} for {what}")
             except LOST as error:
-                self._quarantine(lane, error)
+                self._quarantine(lane, life, error)
             except StallError as error:
-                ray.kill(lane.actor, no_restart=False)
-                self._quarantine(lane, error)
+                if life == lane.life:
+                    ray.kill(lane.actor, no_restart=False)
+                self._quarantine(lane, life, error)
             except RayTaskError as error:
                 raise raised_by(f"generator {lane.index}", error) from error
             finally:
-                if lanes_full:
+                if is_slice:
                     await self._give_back(lane)
 
-    async def _take(self, *, counted: bool) -> _Lane:
+    async def _take(self, is_slice: bool) -> _Lane:
+        """The least busy actor. Waits for one no longer than others may work, or a dead one may take to return."""
         async with self._free:
             while True:
                 if self._failure is not None:
                     raise self._failure
-                up = [lane for lane in self._lanes if lane.is_up and (not counted or lane.slices < SLICES_PER_ACTOR)]
+                up = [lane for lane in self._lanes if lane.is_up and (not is_slice or lane.slices < SLICES_PER_ACTOR)]
                 if up:
                     break
                 await self._free.wait()
             lane = min(up, key=lambda lane: lane.slices)
-            lane.slices += counted
+            lane.slices += is_slice
             return lane
 
     async def _give_back(self, lane: _Lane) -> None:
@@ -175,19 +178,22 @@ class GeneratorPool:
 
     # -- deaths --------------------------------------------------------------------------------------------------
 
-    def _quarantine(self, lane: _Lane, error: Exception) -> None:
-        """Gives an actor nothing to do until it answers again."""
-        if lane.is_up:
+    def _quarantine(self, lane: _Lane, life: int, error: Exception) -> None:
+        """Gives an actor nothing to do until it answers again. Of calls that one death fails, the first counts."""
+        if life == lane.life:
             lane.is_up = False
-            lane.deaths += 1
+            lane.life += 1
             task = asyncio.create_task(self._repair(lane, error))
             self._repairs.add(task)
             task.add_done_callback(self._repairs.discard)
 
     async def _repair(self, lane: _Lane, error: Exception) -> None:
         try:
-            if lane.deaths > self._placement.max_restarts:
-                raise PartError(f"generator {lane.index} died {lane.deaths} times; the last time: {error}") from error
+            if lane.life > self._placement.max_restarts:
+                raise PartError(
+                    f"generator {lane.index} died {lane.life} times, and placement.max_restarts is "
+                    f"{self._placement.max_restarts}; the last time: {error}{self._log_tail(lane.pid)}"
+                ) from error
             await self._prepare(lane, self._deadlines.recovery_s)
         except Exception as failure:
             self._failure = failure
@@ -201,9 +207,7 @@ class GeneratorPool:
             while True:
                 try:
                     return int(await lane.actor.prepare.remote())
-                except LOST as error:
-                    if lane.deaths > self._placement.max_restarts:
-                        raise PartError(f"generator {lane.index} keeps dying: {error}") from error
+                except LOST:
                     await asyncio.sleep(0.1)
                 except RayTaskError as error:
                     raise raised_by(f"generator {lane.index}", error) from error

@@ -32,7 +32,11 @@ STOP_LIMIT_S = 10.0
 class RayLearner:
     """A `RunLearner` whose ranks are Ray Train workers."""
 
-    def __init__(self, config: RunConfig, run_dir: Path, factories: Factories, *, train_dir: Path, name: str) -> None:
+    def __init__(
+        self, config: RunConfig, run_dir: Path, factories: Factories, *, train_dir: Path, name: str,
+        log_tail: Callable[[int], str],
+    ) -> None:
+        self._log_tail = log_tail
         self._config, self._placement, self._deadlines = config, config.placement, config.deadlines
         self._mailbox = ray.remote(Mailbox).options(max_restarts=-1, num_cpus=0).remote(
             world_size=self._placement.learner_ranks, is_exact=config.policy.device == "cpu"
@@ -180,7 +184,11 @@ class RayLearner:
         try:
             self._trainer.fit()
         except Exception as raised:
-            error = PartError(f"the learner died more than {self._placement.max_restarts} times: {raised}")
+            tails = "".join(map(self._log_tail, self.pids))
+            error = PartError(
+                f"the learner died more often than placement.max_restarts ({self._placement.max_restarts}) allows: "
+                f"{raised}{tails}"
+            )
             error.__cause__ = raised
 
         def end() -> None:

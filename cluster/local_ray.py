@@ -7,6 +7,7 @@ cluster, whatever the environment says, and writes nothing to the home directory
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import math
@@ -17,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ray
@@ -27,6 +29,7 @@ from cluster.reaper import TEMPORARY_PREFIX, TOKEN_VARIABLE, Reaper
 from policies.errors import ClusterError
 
 LONGEST_TEMPORARY = 40  # characters; a socket path ends after 107, and Ray adds up to 66
+LOG_LINES = 20
 CONNECT_LIMIT_S = 30.0  # a wrong address should not take `deadlines.start_s` to be noticed
 
 
@@ -37,7 +40,11 @@ def cpus_needed(placement: PlacementConfig) -> int:
 
 
 class RaySession:
-    """A connection to Ray. Only one at a time per process: that is how Ray is made."""
+    """A connection to Ray. Only one at a time per process: that is how Ray is made.
+
+    Ray is started and stopped by one thread that lives as long as the session. Ray asks the kernel to end its processes
+    with the *thread* that started them; and in a thread it leaves the process's signal handlers alone.
+    """
 
     def __init__(self, placement: PlacementConfig, deadlines: DeadlinesConfig) -> None:
         self.is_private = placement.address == "local"
@@ -45,23 +52,27 @@ class RaySession:
         self._temporary: Path | None = None
         self._reaper: Reaper | None = None
         self._environment: dict[str, str | None] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray-session")
 
-    def open(self) -> None:
-        """Starts or joins Ray; call it in a thread. Raises ClusterError."""
+    async def open(self) -> None:
+        """Starts or joins Ray. Raises ClusterError."""
+        await asyncio.wrap_future(self._thread.submit(self._open))
+
+    async def close(self) -> None:
+        """Leaves Ray. A private cluster has ended when this returns, and its folder is gone."""
+        await asyncio.wrap_future(self._thread.submit(self._close))
+        self._thread.shutdown(wait=False)
+
+    def _open(self) -> None:
         if ray.is_initialized():
             raise ClusterError("this process is connected to a Ray cluster already; start the run in another process")
-        self._set_environment(train_settings(self._deadlines))
-        try:
-            if self.is_private:
-                self._start()
-            else:
-                self._connect(self._placement.address)
-        except BaseException:
-            self.close()
-            raise
+        self._set_environment(_common_settings(self._deadlines))
+        if self.is_private:
+            self._start()
+        else:
+            self._connect(self._placement.address)
 
-    def close(self) -> None:
-        """Leaves Ray. A private cluster has ended when this returns, and its folder is gone."""
+    def _close(self) -> None:
         with contextlib.suppress(Exception):  # whatever Ray says, the reaper ends it
             ray.shutdown()
         if self._reaper is not None:
@@ -73,12 +84,13 @@ class RaySession:
         """Where Ray keeps its own notes about a run: not worth keeping, but every node must see them."""
         return self._temporary / "train" if self._temporary is not None else run_dir / ".ray"
 
-    def log_tail(self, pid: int, *, lines: int = 20) -> str:
-        """The end of what a process of a private cluster wrote to stderr, or nothing."""
+    def log_tail(self, pid: int) -> str:
+        """The end of what a process of a private cluster wrote to stderr, as the end of a message; or nothing."""
         if self._temporary is None:
             return ""
         for file in self._temporary.glob(f"ray/session_latest/logs/worker-*-{pid}.err"):
-            return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
+            if tail := file.read_text(errors="replace").splitlines()[-LOG_LINES:]:
+                return "\nits log ends:\n" + "\n".join(tail)
         return ""
 
     def _start(self) -> None:
@@ -133,12 +145,13 @@ class RaySession:
         self._environment.clear()
 
 
-def train_settings(deadlines: DeadlinesConfig) -> dict[str, str | None]:
-    """Environment that Ray Train's controller reads; also carried to it in the runtime environment of a cluster."""
+def _common_settings(deadlines: DeadlinesConfig) -> dict[str, str | None]:
+    """What Ray reads from the environment of this process; Ray Train passes its own on to its controller."""
     return {
         "RAY_TRAIN_V2_ENABLED": "1",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a dead rank is noticed this fast; 2 s is Ray's own
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": f"{deadlines.start_s:g}",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a configuration stay what they are
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray warns that this will change
     }
@@ -155,7 +168,6 @@ def _private_settings(token: str) -> dict[str, str | None]:
         "RAY_TMPDIR": None,
         "RAY_TRAIN_METRICS_ENABLED": "0",  # nobody scrapes a private cluster
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # this machine is not taken away by a cloud
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "SPT_NOENV": "1",  # Ray renames its processes, which would overwrite the environment that the reaper reads
     }
 

@@ -21,6 +21,7 @@ from policies.shapes import truth as shapes_truth
 from policies.types import Prompt
 from policies.video import write_video
 
+SHORT_SIDE_PX = 160  # what tiny videos are enlarged to, by a whole factor, so that players show them usefully
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
@@ -64,11 +65,14 @@ async def run_test(
 def _write_samples(config: RunConfig, directory: RunDirectory, before: list[Sample], after: list[Sample]) -> None:
     """Videos of the first sample of several prompts, before and after, and their index."""
     per_prompt = config.evaluation.samples_per_prompt
+    upscale = max(1, SHORT_SIDE_PX // min(before[0].frames.shape[1:3])) if before else 1
+    directory.samples.mkdir(parents=True, exist_ok=True)
     index = []
     for b, a in list(zip(before, after, strict=True))[::per_prompt][: config.evaluation.videos_in_report]:
         name = re.sub(r"[^A-Za-z0-9]+", "-", b.prompt.id)[:60].strip("-") + f"-{b.seed % 10**6:06d}"
         for when, sample in (("before", b), ("after", a)):
-            write_video(directory.samples / f"{name}-{when}.mp4", sample.frames, fps=config.sampling.fps)
+            write_video(directory.samples / f"{name}-{when}.mp4", sample.frames, fps=config.sampling.fps,
+                        upscale=upscale)
         index.append({
             "name": name, "prompt": b.prompt.text, "seed": b.seed,
             "before": {"reward": b.reward, "scores": b.scores}, "after": {"reward": a.reward, "scores": a.scores},

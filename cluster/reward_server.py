@@ -6,6 +6,7 @@ A call is a run's group and one forward of its own, so its numbers do not depend
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +54,7 @@ async def _score(scorer: RewardScorer, candidates: Sequence[Candidate]) -> Seque
 def deploy(config: RunConfig, build: Callable[[RunConfig], RewardScorer], *, app: str) -> DeploymentHandle:
     """Starts the reward server and returns a handle when its replicas run; call it in a thread."""
     placement = config.placement
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # this process's share; replicas log to their files
     serve.start(proxy_location="Disabled")
     deployment = serve.deployment(RewardReplica).options(
         name="reward",

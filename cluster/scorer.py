@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from cluster.config import RunConfig
 from cluster.errors import PartError
+from cluster.failures import raised_by
 from cluster.reward_server import MAX_ONGOING, is_deployed
 from policies.types import Candidate, Scored
 
@@ -33,9 +34,12 @@ class RayScorer:
 
     async def start(self, *, deadline_s: float) -> None:
         """Returns when a replica has loaded its model."""
-        answer = await self._call("describe", deadline_s=deadline_s)
+        try:
+            answer = await self._call("describe", deadline_s=deadline_s)
+        except RayTaskError as error:
+            raise raised_by("the reward server", error) from error
         if isinstance(answer, str):
-            raise PartError(f"the reward server did not start: {answer}")
+            raise PartError(f"the reward server does not answer: {answer}")
         self._described = answer
 
     @property
@@ -49,7 +53,10 @@ class RayScorer:
         plain = [replace(candidate, latents=None) for candidate in light]
         frames = [candidate.frames for candidate in candidates]
         async with self._calls:
-            answer = await self._call("score", plain, *frames, deadline_s=self._deadline_s)
+            try:
+                answer = await self._call("score", plain, *frames, deadline_s=self._deadline_s)
+            except RayTaskError as error:
+                answer = f"{type(error.cause).__name__}: {error.cause}"
         if isinstance(answer, str):
             return [Scored(candidate=candidate, scores={}, failure=answer) for candidate in light]
         return [
@@ -58,7 +65,7 @@ class RayScorer:
         ]
 
     async def _call(self, method: str, *arguments: Any, deadline_s: float) -> Any:
-        """A replica's answer, or the reason why there is none within the deadline."""
+        """A replica's answer, or the reason why there is none within the deadline. Raises what its code raised."""
         end, pause_s, reason = time.monotonic() + deadline_s, FIRST_PAUSE_S, "no replica answered"
         while (left_s := end - time.monotonic()) > 0:
             try:
@@ -68,8 +75,8 @@ class RayScorer:
                 return answer
             except TimeoutError:
                 break
-            except RayTaskError as error:
-                return f"{type(error.cause).__name__}: {error.cause}"
+            except RayTaskError:
+                raise  # the replica is well and its code raised: it would again
             except (RayError, RayServeException, BackPressureError) as error:
                 reason = f"{type(error).__name__}: {error}"
                 self.pids.clear()

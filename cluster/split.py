@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import ray
 
 from cluster.config import RunConfig
 from cluster.deadline import within
 from cluster.factories import Factories
 from cluster.generators import GeneratorPool
-from cluster.learner import RayLearner
 from cluster.local_ray import RaySession
-from cluster.reward_server import deploy
-from cluster.scorer import RayScorer
 from policies.types import Handle
+
+if TYPE_CHECKING:
+    from cluster.learner import RayLearner
+    from cluster.scorer import RayScorer
 
 
 class SplitPlacement:
     """A `Placement` on Ray."""
 
-    generator: GeneratorPool = None
-    scorer: RayScorer = None
-    learner: RayLearner = None
+    generator: GeneratorPool
+    scorer: RayScorer
+    learner: RayLearner
 
     def __init__(self, config: RunConfig, run_dir: Path, factories: Factories) -> None:
         self._config, self._run_dir, self._factories = config, run_dir, factories
         self._session = RaySession(config.placement, config.deadlines)
+        self._name = f"onlinevpo-{secrets.token_hex(4)}"
+        self._closing = contextlib.AsyncExitStack()  # what to end, last come first
 
     @classmethod
     async def start(cls, config: RunConfig, run_dir: Path, *, factories: Factories) -> SplitPlacement:
-        """Everything up and restored from the newest commit. Nothing is left behind if that fails."""
+        """Everything up, and the learner restored from the newest commit. A failure leaves nothing behind.
+
+        Raises:
+            ClusterError: Ray cannot be started or reached.
+            InputError, PartError: what a part raised while it loaded.
+            StallError: `deadlines.start_s` was not enough.
+        """
         placement = cls(config, run_dir, factories)
         try:
             await within(
@@ -46,21 +56,45 @@ class SplitPlacement:
         return placement
 
     async def _start(self) -> None:
-        config, factories = self._config, self._factories
-        await asyncio.to_thread(self._session.open)
-        name = f"onlinevpo-{secrets.token_hex(4)}"
-        self.generator = GeneratorPool(config, self._run_dir, factories.generator)
-        self.learner = RayLearner(
-            config, self._run_dir, factories, train_dir=self._session.scratch(self._run_dir), name=name
-        )
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.generator.start())
-            group.create_task(self.learner.start())
-            group.create_task(self._start_scorer(name))
+        # Ray Train and Serve take seconds to import, which fit into the seconds that Ray takes to start.
+        importing = asyncio.to_thread(lambda: [importlib.import_module(f"cluster.{name}") for name in ("learner", "scorer")])
+        self._closing.push_async_callback(self._session.close)
+        await asyncio.gather(self._session.open(), importing)
+        try:
+            async with asyncio.TaskGroup() as parts:
+                for start in (self._start_learner, self._start_generators, self._start_scorer):
+                    parts.create_task(start())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # the first to fail; the others were cancelled
 
-    async def _start_scorer(self, app: str) -> None:
-        handle = await asyncio.to_thread(deploy, self._config, self._factories.scorer, app=app)
-        self.scorer = RayScorer(handle, self._config, app=app)
+    async def _start_learner(self) -> None:
+        from cluster.learner import RayLearner
+
+        train_dir = self._session.scratch(self._run_dir)
+        self.learner = RayLearner(
+            self._config, self._run_dir, self._factories, train_dir=train_dir, name=self._name,
+            log_tail=self._session.log_tail,
+        )
+        self._closing.push_async_callback(self.learner.stop)
+        await self.learner.start()
+
+    async def _start_generators(self) -> None:
+        self.generator = GeneratorPool(
+            self._config, self._run_dir, self._factories.generator, log_tail=self._session.log_tail
+        )
+        self._closing.push_async_callback(self.generator.close)
+        await self.generator.start()
+
+    async def _start_scorer(self) -> None:
+        from ray import serve
+
+        from cluster.reward_server import deploy
+        from cluster.scorer import RayScorer
+
+        if not self._session.is_private:
+            self._closing.push_async_callback(asyncio.to_thread, serve.delete, self._name)
+        handle = await asyncio.to_thread(deploy, self._config, self._factories.scorer, app=self._name)
+        self.scorer = RayScorer(handle, self._config, app=self._name)
         await self.scorer.start(deadline_s=self._config.deadlines.start_s)
 
     async def reward_model(self) -> dict[str, Any]:
@@ -73,7 +107,8 @@ class SplitPlacement:
 
     async def fetch(self, handle: Handle) -> np.ndarray:
         """The array behind a handle: for evaluation and sample videos, never for training."""
-        return await handle  # type: ignore[no-any-return]
+        array: np.ndarray = await handle
+        return array
 
     def pids(self) -> dict[str, Any]:
         """Process ids by role."""
@@ -86,8 +121,4 @@ class SplitPlacement:
 
     async def close(self) -> None:
         """Ends every process of the run and removes what only they needed."""
-        if self.generator is not None:
-            await self.generator.close()
-        if self.learner is not None:
-            await self.learner.stop()
-        await asyncio.to_thread(self._session.close)
+        await self._closing.aclose()

@@ -8,7 +8,7 @@ share of the items; it makes exactly two collective calls per update, whatever i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from policies import gradient
+from policies.clipped_adam import ClippedAdam
 from policies.config import LearnerConfig, ObjectiveConfig
 from policies.errors import InputError, NonFiniteError, WeightsMismatchError
 from policies.learner_state import LearnerState
@@ -28,7 +29,6 @@ from policies.types import Selection, UpdateStats
 from policies.weights import weights_hash
 
 AllReduce = Callable[[Tensor], None]  # sums a tensor over all ranks, in place
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class LocalLearner:
@@ -62,14 +62,7 @@ class LocalLearner:
         self._run_seed, self._max_sequence_length = run_seed, max_sequence_length
         self._rank, self._world_size, self._all_reduce = rank, world_size, all_reduce
         self._columns = ("loss", *self._objective.metric_names, "latent_std_chosen", "latent_std_rejected", "kl_base")
-        self._weights = dict(policy.trainable())
-        self._optimizer = torch.optim.AdamW(
-            self._weights.values(),
-            lr=config.learning_rate,
-            betas=config.adam_betas,
-            weight_decay=config.weight_decay,
-        )
-        self._optimizer_steps = 0
+        self._optimizer = ClippedAdam(dict(policy.trainable()), config)
         self._policy_version = self._reference_version = 0
         self._last_stats: UpdateStats | None = None
         policy.blend("policy", "reference")  # G_ref <- G_theta
@@ -125,15 +118,11 @@ class LocalLearner:
         """A copy of everything the next update depends on, and the answer to a replay of the last one."""
         tensors = {f"{which}/{name}": t for which in ("policy", "reference")
                    for name, t in self._policy.export(which).items()}  # fmt: skip
-        for name, weight in self._weights.items():
-            moments = self._optimizer.state.get(weight, {})  # empty before the first step
-            for moment in _MOMENTS:
-                if moment in moments:
-                    tensors[f"adam/{moment}/{name}"] = moments[moment].detach().cpu().clone()
+        tensors |= {f"adam/{name}": tensor for name, tensor in self._optimizer.moments().items()}
         values = {
             "policy_version": self._policy_version,
             "reference_version": self._reference_version,
-            "optimizer_steps": self._optimizer_steps,
+            "optimizer_steps": self._optimizer.steps,
             "weights_hash": weights_hash(self._policy.export("policy")),
             "last_stats": asdict(self._last_stats) if self._last_stats else None,
         }
@@ -153,7 +142,7 @@ class LocalLearner:
             raise WeightsMismatchError(
                 f"the learner's state has weights {found[:12]} but names {values['weights_hash'][:12]}; it is damaged"
             )
-        self._load_moments({moment: state.part(f"adam/{moment}") for moment in _MOMENTS}, values["optimizer_steps"])
+        self._optimizer.load(state.part("adam"), steps=values["optimizer_steps"])
         self._policy_version, self._reference_version = values["policy_version"], values["reference_version"]
         self._last_stats = UpdateStats(**values["last_stats"]) if values["last_stats"] else None
 
@@ -165,40 +154,23 @@ class LocalLearner:
         """Goes on from what `save` wrote. Raises WeightsMismatchError when it is unreadable or does not fit."""
         self.load_state(LearnerState.read(folder))
 
-    def _load_moments(self, moments: Mapping[str, Mapping[str, Tensor]], steps: int) -> None:
-        expected = set(self._weights) if steps else set()
-        for moment, tensors in moments.items():
-            if set(tensors) != expected:
-                raise WeightsMismatchError(
-                    f"the learner's state has Adam's {moment} of {len(tensors)} weights after {steps} steps, but "
-                    f"{len(expected)} are needed; it belongs to another policy or LoRA configuration"
-                )
-        self._optimizer.state.clear()
-        self._optimizer_steps = steps
-        for name in expected:
-            weight = self._weights[name]
-            self._optimizer.state[weight] = {
-                "step": torch.tensor(float(steps)),
-                **{moment: moments[moment][name].to(weight.device).clone() for moment in _MOMENTS},
-            }
-
     def _step(self, batch: Sequence[Selection], batch_index: int) -> tuple[float, dict[str, float]]:
         count = len(batch) * self._objective_config.draws_per_pair
         # one row per item of the whole batch, zero where another rank holds it; so its sum is every item's row
         table = torch.zeros(count, len(self._columns), dtype=torch.float64, device=self._policy.device)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.clear_gradient()
         try:
             self._accumulate(self._micro_batches(batch, batch_index), table)
-            flat = torch.cat([_gradient(weight).flatten() for weight in self._weights.values()])
+            flat = self._optimizer.flat_gradient()
         finally:
-            self._optimizer.zero_grad(set_to_none=True)
+            self._optimizer.clear_gradient()
         if self._all_reduce is not None:
             self._all_reduce(flat)
             self._all_reduce(table)
         means = dict(zip(self._columns, table.mean(0).tolist(), strict=True))
         norm = torch.linalg.vector_norm(flat).item()
         self._check_finite(table, norm, batch, batch_index)
-        learning_rate = self._descend(flat, norm)
+        learning_rate = self._optimizer.step(flat, norm)
         metrics = means | {
             "gradient_norm": norm,
             "learning_rate": learning_rate,
@@ -278,23 +250,3 @@ class LocalLearner:
             f"{groups or 'none'}; weights and optimizer are unchanged. Check those latents; if they are fine, "
             f"lower learner.learning_rate (now {self._config.learning_rate})"
         )
-
-    def _descend(self, gradient_flat: Tensor, norm: float) -> float:
-        """Clips, sets the warm-up's learning rate, steps AdamW; returns the rate."""
-        if norm > self._config.max_gradient_norm:
-            gradient_flat = gradient_flat * (self._config.max_gradient_norm / norm)
-        weights = list(self._weights.values())
-        for weight, part in zip(weights, torch.split(gradient_flat, [w.numel() for w in weights]), strict=True):
-            weight.grad = part.view_as(weight)
-        warm = min(1.0, (self._optimizer_steps + 1) / max(1, self._config.warmup_updates))
-        learning_rate = self._config.learning_rate * warm
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._optimizer_steps += 1
-        return learning_rate
-
-
-def _gradient(weight: torch.nn.Parameter) -> Tensor:
-    return torch.zeros_like(weight) if weight.grad is None else weight.grad

@@ -7,12 +7,14 @@ import hashlib
 
 
 def seed_for(*parts: int | str) -> int:
-    """A seed in [0, 2^63) from a name of several parts, stable across processes and machines.
+    """A seed in [0, 2^53) from a name of several parts, stable across processes and machines.
+
+    53 bits, because seeds go through JSON and many readers of JSON keep numbers as doubles.
 
     Python's own `hash` of a string differs between processes, so it must not be used for this.
     """
     name = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 11
 
 
 def candidate_seeds(run_seed: int, group_id: str, prompt_id: str, *, count: int) -> tuple[int, ...]:

@@ -76,10 +76,10 @@ def suggestion(path: tuple[str | int, ...]) -> str:
     _, info = find(parent)
     section = RunConfig if not parent else section_of(info) if info is not None else None
     siblings = list(section.model_fields) if section is not None else []
+    elsewhere = [key.dotted for key in all_keys() if key.path[-1] == wrong]
     near = difflib.get_close_matches(wrong, siblings, n=1, cutoff=0.6)
-    if near:
+    if near and not elsewhere:
         return f"did you mean {near[0]}?"
-    elsewhere = [key.dotted for key in all_keys() if key.path[-1] == wrong and key.path[:-1] != parent]
     if not elsewhere:
         names = {key.path[-1]: key.dotted for key in all_keys()}
         close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.8)

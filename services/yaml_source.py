@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import yaml
 
 KeyPath: TypeAlias = tuple[str | int, ...]
-MAX_CHARACTERS = 1_000_000  # a config has a few thousand; a model or a log given by mistake has more
+MAX_DEPTH = 20  # a config has three levels, and PyYAML takes quadratic time over deep ones
+MAX_CHARACTERS = 200_000  # a config has a few thousand; a model or a log given by mistake has more
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?\Z")
@@ -74,19 +75,24 @@ def read_yaml(text: str) -> Document:
         document.problems.append(
             Problem(key="", text=f"holds the character U+{shown:04X}, which YAML does not allow", line=line)
         )
-    except RecursionError:
-        document.problems.append(Problem(key="", text="nested too deeply; a configuration has three levels"))
     return document
 
 
 def _refused_event(text: str) -> Problem | None:
-    """The first anchor, alias or tag. Looked for before composing, so that no alias can expand or point at itself."""
+    """The first anchor, alias, tag or absurd depth.
+
+    Looked for before composing, so that no alias can expand or point at itself.
+    """
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.BaseLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         tag = getattr(event, "tag", None)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             what = "an anchor or alias; write the value out where it is used"
         elif tag:
             what = f"the tag {tag}; values are plain text, numbers, booleans, lists and maps"
+        elif depth > MAX_DEPTH:
+            what = f"more than {MAX_DEPTH} levels; a configuration has three"
         else:
             continue
         mark = event.start_mark

@@ -60,8 +60,8 @@ def dpo_margin(
     """The margin z: positive when the policy prefers the chosen sample more than the reference does.
 
     Args:
-        error_chosen_B: squared error, *mean* over a latent's elements (beta is on this scale). (B,), float64 or float32;
-            so are the other three.
+        error_chosen_B: squared error, *mean* over a latent's elements (beta is on this scale). (B,); so are the
+            other three.
         beta: > 0, dimensionless; a number, or one per item, (B,).
     Returns:
         (B,); 0 where policy and reference agree.

@@ -32,13 +32,14 @@ from policies.pretrain import PretrainConfig, pretrain
 from policies.rewards.bradley_terry import BradleyTerryConfig, train_bradley_terry
 from policies.shapes.gates import mean_scores, round_trip, sample_plainly
 from policies.shapes.pairs import training_batches
-from policies.shapes.pretrain import fill_bank, new_transformer
+from policies.shapes.pretrain import FAULTS, fill_bank, new_transformer
 from policies.shapes.prompts import TEST_PROMPTS, TRAIN_PROMPTS
 from policies.shapes.readme import policy_readme, reward_readme
 from policies.shapes.reward import new_reward_model
 from policies.shapes.text import embed, new_text_encoder, new_tokenizer
 from policies.shapes.truth import score_clips
 from policies.shapes.vae import VaeTraining, train_vae
+from policies.shapes.world import FaultRates
 
 StageProgress = Callable[[str, int, int, float], None]
 """Called after each training step with the stage, steps done, steps in all, loss."""
@@ -51,6 +52,7 @@ class BuildSettings:
     vae: VaeTraining = field(default_factory=VaeTraining)
     policy: PretrainConfig = field(default_factory=PretrainConfig)
     policy_clips: int = 12_000
+    policy_faults: FaultRates = FAULTS
     policy_batch: int = 32
     reward: BradleyTerryConfig = field(default_factory=BradleyTerryConfig)
     reward_bank_pairs: int = 1920
@@ -115,7 +117,7 @@ def build_policy(output_dir: Path, seed: int, settings: BuildSettings, progress:
     encoder_folder = _existing(output_dir / "policy" / "text_encoder", "text")
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     text_encoder = UMT5EncoderModel.from_pretrained(encoder_folder).eval()
-    bank = fill_bank(vae, settings.policy_clips, np.random.default_rng([seed, 2]))
+    bank = fill_bank(vae, settings.policy_clips, settings.policy_faults, np.random.default_rng([seed, 2]))
     embeds_PLD = embed(tokenizer, text_encoder, TRAIN_PROMPTS)
     batches = bank.batches(embeds_PLD, settings.policy_batch, torch.Generator().manual_seed(seed))
     transformer = new_transformer(seed, int(vae.config.z_dim))

@@ -21,8 +21,8 @@ from policies.shapes.text import TEXT_WIDTH
 from policies.shapes.vae import KEPT_CHANNELS, encode_parallel, to_video
 from policies.shapes.world import Clips, Corruption, FaultRates, render_batch, shown_attributes
 
-FAULTS = FaultRates(visual=0.4, motion=0.4, wrong=0.12)
-"""Rates of the policy's training data: with 0.2/0.2/0.08 the policy is too good to be improved much."""
+FAULTS = FaultRates(visual=0.55, motion=0.55, wrong=0.12)
+"""Rates of the policy's training data; milder ones (0.4/0.4 already) make it too good to be improved much."""
 
 TRAIN_ATTRIBUTES: dict[str, Attributes] = {prompt: parse_prompt(prompt) for prompt in TRAIN_PROMPTS}
 
@@ -77,12 +77,12 @@ def render_training_clips(prompts: list[str], rates: FaultRates, rng: np.random.
 
 
 @torch.no_grad()
-def fill_bank(vae: AutoencoderKLWan, clips: int, rng: np.random.Generator) -> LatentBank:
+def fill_bank(vae: AutoencoderKLWan, clips: int, faults: FaultRates, rng: np.random.Generator) -> LatentBank:
     """Renders and encodes clips of training prompts, 60 at a time; encoding once is cheaper than at every step."""
     latents, numbers = [], []
     for start in range(0, clips, 60):
         number_B = rng.integers(len(TRAIN_PROMPTS), size=min(60, clips - start))
-        rendered = render_training_clips([TRAIN_PROMPTS[number] for number in number_B], FAULTS, rng)
+        rendered = render_training_clips([TRAIN_PROMPTS[number] for number in number_B], faults, rng)
         latents.append(encode_parallel(vae, to_video(rendered)))
         numbers.append(torch.from_numpy(number_B))
     return LatentBank(torch.cat(latents), torch.cat(numbers))

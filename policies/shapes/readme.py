@@ -44,8 +44,8 @@ video = pipeline(
   clips, ground truth: {round_trip:.3f} (shape {round_trip_shape:.2f}).
 - `tokenizer`, `text_encoder`: one token per word; a frozen UMT5 encoder with seeded random weights.
 - `transformer`: WanTransformer3DModel, {policy_steps} steps of {policy_batch} flow-matching examples from
-  {policy_clips} clips of the 104 training prompts, of which 40 % had a visual and 40 % a motion fault, and each
-  attribute was wrong in 12 %. No validation or test prompt, and no combination that they ask for, was seen.
+  {policy_clips} clips of the 104 training prompts, of which {visual:.0%} had a visual and {motion:.0%} a motion fault,
+  and each attribute was wrong in {wrong:.0%}. No validation or test prompt, and no combination that they ask for, was seen.
 - `scheduler`: UniPC, flow shift 1.
 
 Ground truth of one clip per test prompt by the call above: {ground_truth:.3f} (VQ {vq:.2f}, MQ {mq:.2f}, TA {ta:.2f}).
@@ -91,6 +91,9 @@ def policy_readme(settings: BuildSettings, seed: int, round_trip: dict[str, floa
         policy_steps=settings.policy.steps,
         policy_batch=settings.policy_batch,
         policy_clips=settings.policy_clips,
+        visual=settings.policy_faults.visual,
+        motion=settings.policy_faults.motion,
+        wrong=settings.policy_faults.wrong,
         **{name: scores[name] for name in ("ground_truth", "vq", "mq", "ta")},
     )
 

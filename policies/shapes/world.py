@@ -104,8 +104,7 @@ def render_batch(
     motion_B = np.array([corruption.motion for corruption in corruptions], np.float32)
     visual_B = np.array([corruption.visual for corruption in corruptions], np.float32)
 
-    # no clean path comes that near to the border: only jitter is held back, so that no shape leaves the picture
-    centre_BF2 = np.clip(_paths(shown, rng) + _jitter(motion_B, rng), 4.0, SIZE - 4.0)
+    centre_BF2 = _paths(shown, rng) + _jitter(motion_B, rng)
     radius_BF = rng.uniform(4.8, 5.6, (len(shown), 1)) * _pulse(motion_B, rng)
     rgb_BFC = _colours(shown, motion_B, rng) * _flicker(motion_B, rng)[..., None]
 

@@ -97,7 +97,7 @@
       { label: "Ground truth at equal energy", gain: gain(test.ground_truth_after_energy_matched, test.ground_truth_before), interval: test.ground_truth_energy_matched_gain_ci95 },
       { label: "Reward", gain: gain(test.reward_after, test.reward_before), interval: test.reward_gain_ci95 },
     ].filter((row) => isNumber(row.gain)).map((row) => ({ ...row, interval: Array.isArray(row.interval) && row.interval.every(isNumber) ? row.interval : null }));
-    const parts = Object.keys(test.parts_before ?? {});
+    const parts = Object.keys(test.parts_before ?? {}).filter((part) => part !== "ground_truth");
     section("results", "Result",
       `Test prompts with fresh noise, ${test.samples ?? "?"} samples of ${test.prompts ?? "?"} prompts, the initial policy against version ${test.policy_version ?? "?"}.`,
       el("div", { class: "numbers" },

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cluster.config import RunConfig
 from cluster.controller import run
@@ -92,17 +92,26 @@ class CrashingLearner:
         return files
 
 
+class CrashingPlacement:
+    """A placement whose parts crash; everything else is its own."""
+
+    def __init__(self, inner: Any, crashes: Crashes) -> None:
+        self._inner = inner
+        self.generator = CrashingGenerator(inner.generator, crashes)
+        self.scorer = CrashingScorer(inner.scorer, crashes)
+        self.learner = CrashingLearner(inner.learner, crashes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
 def run_with_crashes(config: RunConfig, crashes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Runs to the end through the crashes; returns those that happened."""
     plan = Crashes(pending=[dict(crash) for crash in crashes])
 
     async def start(config: RunConfig, directory: RunDirectory) -> Placement:
-        placement: Any = await start_placement(config, directory)
-        plan.placement = placement
-        placement.generator = CrashingGenerator(placement.generator, plan)
-        placement.scorer = CrashingScorer(placement.scorer, plan)
-        placement.learner = CrashingLearner(placement.learner, plan)
-        return placement  # type: ignore[no-any-return]
+        plan.placement = await start_placement(config, directory)
+        return cast(Placement, CrashingPlacement(plan.placement, plan))
 
     run(config, observer=SilentObserver(), start=start)
     return plan.done

@@ -43,7 +43,7 @@ def test_one_dimension_alone() -> None:
 
 
 def test_a_weight_on_an_unknown_dimension_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="names vq, .*VQ, MQ, TA"):
+    with pytest.raises(InputError, match=r"names vq, .*VQ, MQ, TA"):
         reward_of(combine="weighted_sum", weights={"vq": 1.0, "MQ": 1.0})
 
 

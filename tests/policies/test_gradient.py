@@ -42,7 +42,7 @@ def disturbed_policy() -> ToyPolicy:
     policy = ToyPolicy()
     for index, (_, weight) in enumerate(policy.trainable()):
         with torch.no_grad():
-            weight += 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(index))
+            weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(index)))
     return policy
 
 

@@ -76,7 +76,9 @@ async def test_reports_every_metric() -> None:
 async def test_metrics_are_means_over_pairs_whatever_the_micro_batches() -> None:
     policy = ToyPolicy()
     batch = random_pairs(3, shapes=(SHAPE, WIDE_SHAPE))
-    results = [await learner_of(ToyPolicy(), pairs_per_forward=size).update(batch, batch_index=0) for size in (1, 4, None)]
+    results = [
+        await learner_of(ToyPolicy(), pairs_per_forward=size).update(batch, batch_index=0) for size in (1, 4, None)
+    ]
     stds = [torch.as_tensor(p.chosen_candidate.latents).std().item() for p in batch]
     assert results[0].metrics["latent_std_chosen"] == pytest.approx(sum(stds) / 3)
     for stats in results[1:]:
@@ -324,7 +326,7 @@ async def test_restoring_what_is_damaged_or_of_another_policy_is_refused(tmp_pat
     with pytest.raises(WeightsMismatchError, match="damaged"):
         learner_of(ToyPolicy()).load_state(type(state)(tensors=changed, values=state.values))
     without_moments = {name: t for name, t in state.tensors.items() if not name.startswith("adam/exp_avg_sq/")}
-    with pytest.raises(WeightsMismatchError, match="exp_avg_sq"):
+    with pytest.raises(WeightsMismatchError, match="moments of Adam"):
         learner_of(ToyPolicy()).load_state(type(state)(tensors=without_moments, values=state.values))
     (tmp_path / "learner.safetensors").write_bytes(b"\x80\x04not safetensors")
     with pytest.raises(WeightsMismatchError, match="no readable learner state"):

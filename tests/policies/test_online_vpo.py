@@ -124,13 +124,19 @@ async def test_best_and_worst_of_each_group_reach_the_learner_in_the_order_of_pr
     diary = Diary()
     learner = FakeLearner(diary)
     (update,) = await run(batches_of(["a", "b", "c"]), learner, diary)
-    assert [(p.prompt.text, p.chosen, p.rejected) for p in learner.batches[0]] == [("a", 2, 0), ("b", 2, 0), ("c", 2, 0)]
+    assert [(p.prompt.text, p.chosen, p.rejected) for p in learner.batches[0]] == [
+        ("a", 2, 0),
+        ("b", 2, 0),
+        ("c", 2, 0),
+    ]
     assert list(update.outcomes) == learner.batches[0]
     seeds = diary.requests[0].seeds
     assert learner.batches[0][0].chosen_candidate.latents == seeds[2]
 
 
-@pytest.mark.parametrize(("interval", "swaps"), [(1, [1, 2, 3, 4, 5, 6]), (2, [2, 4, 6]), (3, [3, 6]), (9, []), (0, [])])
+@pytest.mark.parametrize(
+    ("interval", "swaps"), [(1, [1, 2, 3, 4, 5, 6]), (2, [2, 4, 6]), (3, [3, 6]), (9, []), (0, [])]
+)
 async def test_the_reference_is_renewed_exactly_every_k_updates(interval: int, swaps: list[int]) -> None:
     diary = Diary()
     await run(batches_of(*[["a"]] * 7), FakeLearner(diary), diary, reference_update_interval=interval)
@@ -200,8 +206,14 @@ async def test_whoever_iterates_may_stop_after_any_update() -> None:
     diary = Diary()
     learner = FakeLearner(diary)
     reward = Reward(combine="weighted_sum", weights={"q": 1.0}, dimensions=("q",))
-    loop = run_online_vpo(batches_of(*[["a"]] * 5), generator=FakeGenerator(diary), scorer=FakeScorer(diary),
-                          selector=PairSelector(reward, PairsConfig(), run_seed=0), learner=learner, plan=plan_of())  # fmt: skip
+    loop = run_online_vpo(
+        batches_of(*[["a"]] * 5),
+        generator=FakeGenerator(diary),
+        scorer=FakeScorer(diary),
+        selector=PairSelector(reward, PairsConfig(), run_seed=0),
+        learner=learner,
+        plan=plan_of(),
+    )
     async for update in loop:
         assert isinstance(update.outcomes[0], Pair)
         if update.batch_index == 1:

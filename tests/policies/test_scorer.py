@@ -13,7 +13,8 @@ from tests.policies.pairs import candidate
 class BrightnessReward:
     """Mean brightness, and the frame rate it was told; refuses clips of one frame, is NaN on black ones."""
 
-    name, revision, dimensions = "brightness", "1", ("bright", "fps")
+    name, revision = "brightness", "1"
+    dimensions: tuple[str, ...] = ("bright", "fps")
 
     def __init__(self, *, jitter: float = 0.0, crash: str = "") -> None:
         self._jitter, self._crash = jitter, crash

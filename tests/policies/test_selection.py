@@ -82,9 +82,7 @@ def test_every_selection_drops_the_same_groups(selection: str) -> None:
 
 def test_random_is_a_matter_of_run_seed_and_group_and_fair() -> None:
     def draw(group: int, run_seed: int = 0) -> tuple[int, int]:
-        return chosen_and_rejected(
-            select([0.0, 1.0, 2.0], selection="random", group_id=f"u{group}", run_seed=run_seed)
-        )
+        return chosen_and_rejected(select([0.0, 1.0, 2.0], selection="random", group_id=f"u{group}", run_seed=run_seed))
 
     assert [draw(g) for g in range(20)] == [draw(g) for g in range(20)]
     assert [draw(g) for g in range(20)] != [draw(g, run_seed=1) for g in range(20)]
@@ -95,7 +93,8 @@ def test_random_is_a_matter_of_run_seed_and_group_and_fair() -> None:
 def test_a_sum_that_overflows_is_no_reward() -> None:
     reward = Reward(combine="weighted_sum", weights={"a": 1.0, "b": 1.0}, dimensions=("a", "b"))
     members = [
-        Scored(candidate=candidate(None, seed=i), scores={"a": value, "b": value}) for i, value in enumerate((1e308, 1.0))
+        Scored(candidate=candidate(None, seed=i), scores={"a": value, "b": value})
+        for i, value in enumerate((1e308, 1.0))
     ]
     request = SampleRequest(group_id="g0", prompt=members[0].candidate.prompt, shape=SHAPE, seeds=(0, 1),
                             policy_version=0, sampling=SAMPLING)  # fmt: skip

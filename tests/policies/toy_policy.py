@@ -28,6 +28,7 @@ WIDE_SHAPE = VideoShape(num_frames=2, height=4, width=6)
 class ToyPolicy:
     family = "toy"
     dtype = torch.float32
+    weight_sets = WEIGHT_SETS
 
     def __init__(self, *, seed: int = 0) -> None:
         self.device = torch.device("cpu")
@@ -46,8 +47,8 @@ class ToyPolicy:
 
     # -- text and shape
     def embed(self, texts: Sequence[str], *, max_sequence_length: int) -> list[PromptEmbedding]:
-        return [torch.randn(max_sequence_length, TEXT_WIDTH,
-                            generator=torch.Generator().manual_seed(zlib.crc32(text.encode()))) for text in texts]  # fmt: skip
+        rngs = [torch.Generator().manual_seed(zlib.crc32(text.encode())) for text in texts]
+        return [torch.randn(max_sequence_length, TEXT_WIDTH, generator=rng) for rng in rngs]
 
     def release_text_encoder(self) -> None: ...
 
@@ -102,7 +103,8 @@ class ToyPolicy:
         h = noisy_B.movedim(1, -1) @ self._inner[0].T + (text_B + t_B[:, None] / 1000)[:, None, None, None]
         for layer in range(2):
             h = checkpoint(block, layer, h, use_reentrant=False) if self._is_checkpointing else block(layer, h)
-        return (h @ self._outer.T).movedim(-1, 1)
+        prediction_B: Tensor = (h @ self._outer.T).movedim(-1, 1)
+        return prediction_B
 
     def clean(self, noisy_B: Tensor, prediction_B: Tensor, t_B: Tensor) -> Tensor:
         return noisy_B - _wide(t_B / 1000) * prediction_B

@@ -43,7 +43,7 @@ def fake_line(update: int, prompt: str = "a red circle moving left slowly", inte
         "pairs": [
             {
                 "group_id": f"u{update:06d}-p{slot:03d}", "prompt_id": f"train-{slot:03d}", "prompt": prompt,
-                "chosen_seed": 7129387129387129 + slot, "rejected_seed": 8127638712638123 + slot,
+                "chosen_seed": 7129387129387129387 + slot, "rejected_seed": 8127638712638123812 + slot,
                 "chosen_reward": mean + 0.5 + 0.01 * slot, "rejected_reward": mean - 0.4,
             }
             for slot in range(8)
@@ -61,6 +61,7 @@ def fake_line(update: int, prompt: str = "a red circle moving left slowly", inte
         "seconds": {"generate": 0.22 + rng.random() * 0.02, "score": 0.05, "update": 0.14, "wait": 0.01},
         "pids": {"generators": [11, 12], "scorer": [13], "learner": [14]},
         "implicit_accuracy": 0.5 + 0.25 * rise + rng.gauss(0, 0.04),
+        "margin_abs_mean": 0.1 + 0.4 * rise,
         "margin_mean": 0.4 * rise + rng.gauss(0, 0.05),
         "chosen_error_delta": -0.02 * (update % interval) / interval + rng.gauss(0, 0.002),
         "rejected_error_delta": 0.03 * (update % interval) / interval + rng.gauss(0, 0.002),

@@ -1,11 +1,12 @@
 """Generator, scorer and learner without a model, but with real state: weights decide the samples, samples move the
-weights. Importable by Ray workers as `tests.cluster.parts`."""
+weights. Importable by Ray workers as `tests.cluster.toy_parts`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class ToyGenerator:
     async def sample(self, request: SampleRequest) -> list[Candidate]:
         if request.prompt.text == "bug":
             raise KeyError("no such token")
+        if request.prompt.text == "hang":
+            time.sleep(3600)
         weights = np.load(self._weights / f"{request.policy_version:06d}" / "weights.npy")
         return [self._draw(request, seed, weights) for seed in request.seeds]
 
@@ -53,7 +56,8 @@ class ToyScorer:
     """Likes bright videos."""
 
     def __init__(self, config: RunConfig) -> None:
-        self.pid = os.getpid()
+        if "broken-scorer" in config.policy.path:
+            raise InputError("reward.path holds no model; name a folder that does")
 
     def describe(self) -> dict[str, Any]:
         return {"name": "brightness", "revision": "1", "dimensions": ["brightness"]}
@@ -67,6 +71,8 @@ class ToyLearner:
     """Moves its weights towards what was chosen and away from what was rejected."""
 
     def __init__(self, config: RunConfig, run_dir: Path, rank: int, world_size: int, all_reduce: AllReduce | None):
+        if "broken-learner" in config.policy.path:
+            raise InputError("policy.lora.targets match nothing; name modules that exist")
         self._directory = RunDirectory(run_dir)
         self._rank, self._world_size, self._all_reduce = rank, world_size, all_reduce
         self._weights = np.zeros(16)
@@ -78,8 +84,6 @@ class ToyLearner:
         return digest(self._weights)
 
     async def update(self, batch: Sequence[Selection], *, batch_index: int) -> UpdateStats:
-        if batch_index == self.policy_version - 1:
-            return self._stats
         assert batch_index == self.policy_version, (batch_index, self.policy_version)
         mine = batch[self._rank :: self._world_size]
         total = np.zeros(16)

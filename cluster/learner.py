@@ -183,7 +183,7 @@ class RayLearner:
         error: Exception | None = None
         try:
             self._trainer.fit()
-        except Exception as raised:
+        except (Exception, SystemExit) as raised:  # the latter when Ray is shut down under a waiting thread
             tails = "".join(map(self._log_tail, self.pids))
             error = PartError(
                 f"the learner died more often than placement.max_restarts ({self._placement.max_restarts}) allows: "

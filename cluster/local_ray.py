@@ -22,21 +22,27 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ray
+from ray._private import auto_init_hook
 from ray._raylet import AuthenticationTokenLoader, Config
 
 from cluster.config import DeadlinesConfig, PlacementConfig
 from cluster.reaper import TEMPORARY_PREFIX, TOKEN_VARIABLE, Reaper
-from policies.errors import ClusterError
+from policies.errors import ClusterError, InputError
 
 LONGEST_TEMPORARY = 40  # characters; a socket path ends after 107, and Ray adds up to 66
 LOG_LINES = 20
 CONNECT_LIMIT_S = 30.0  # a wrong address should not take `deadlines.start_s` to be noticed
 
 
-def cpus_needed(placement: PlacementConfig) -> int:
-    """Logical CPUs that the parts of a run reserve; Ray may be told more than the machine has."""
-    generators = placement.generators * placement.cpus_per_generator
-    return math.ceil(generators + placement.reward_replicas + placement.learner_ranks) + 1
+def resources_needed(placement: PlacementConfig) -> dict[str, float]:
+    """What the parts of a run reserve."""
+    cpus = placement.generators * placement.cpus_per_generator + placement.reward_replicas + placement.learner_ranks
+    gpus = (
+        placement.generators * placement.gpus_per_generator
+        + placement.reward_replicas * placement.gpus_per_reward_replica
+        + placement.learner_ranks * placement.gpus_per_learner_rank
+    )
+    return {"CPU": cpus, "GPU": gpus}
 
 
 class RaySession:
@@ -49,6 +55,7 @@ class RaySession:
     def __init__(self, placement: PlacementConfig, deadlines: DeadlinesConfig) -> None:
         self.is_private = placement.address == "local"
         self._placement, self._deadlines = placement, deadlines
+        self._is_open = False
         self._temporary: Path | None = None
         self._reaper: Reaper | None = None
         self._environment: dict[str, str | None] = {}
@@ -61,11 +68,12 @@ class RaySession:
     async def close(self) -> None:
         """Leaves Ray. A private cluster has ended when this returns, and its folder is gone."""
         await asyncio.wrap_future(self._thread.submit(self._close))
-        self._thread.shutdown(wait=False)
 
     def _open(self) -> None:
         if ray.is_initialized():
             raise ClusterError("this process is connected to a Ray cluster already; start the run in another process")
+        auto_init_hook.enable_auto_connect = False  # a call after the end must fail, not start a cluster of its own
+        self._is_open = True
         self._set_environment(_common_settings(self._deadlines))
         if self.is_private:
             self._start()
@@ -73,6 +81,9 @@ class RaySession:
             self._connect(self._placement.address)
 
     def _close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
         with contextlib.suppress(Exception):  # whatever Ray says, the reaper ends it
             ray.shutdown()
         if self._reaper is not None:
@@ -105,7 +116,7 @@ class RaySession:
                 ray.init(
                     address="local",
                     _temp_dir=str(self._temporary / "ray"),
-                    num_cpus=max(cpus_needed(self._placement), os.cpu_count() or 1),
+                    num_cpus=self._logical_cpus(),
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
@@ -113,6 +124,19 @@ class RaySession:
                 )
         except Exception as error:
             raise ClusterError(f"a private Ray cluster could not be started: {error}") from error
+        self._check_gpus()
+
+    def _logical_cpus(self) -> int:
+        """Twice what is needed, whatever the machine has: a part may start again before its last life has ended."""
+        return max(2 * math.ceil(resources_needed(self._placement)["CPU"]), os.cpu_count() or 1)
+
+    def _check_gpus(self) -> None:
+        needed, there = resources_needed(self._placement)["GPU"], ray.cluster_resources().get("GPU", 0.0)
+        if needed > there:
+            raise InputError(
+                f"placement reserves {needed:g} GPUs in all and this machine has {there:g}; lower "
+                "gpus_per_generator, gpus_per_reward_replica or gpus_per_learner_rank, or name a cluster"
+            )
 
     def _connect(self, address: str) -> None:
         limit_s = min(self._deadlines.start_s, CONNECT_LIMIT_S)

@@ -67,7 +67,7 @@ def prompt_batches(
 
 def _epoch_order(count: int, run_seed: int, epoch: int) -> list[int]:
     """A permutation by sorting hashes: unlike a library's shuffle, it can never change with a version."""
-    return sorted(range(count), key=lambda index: seed_for("prompt order", run_seed, index))
+    return sorted(range(count), key=lambda index: seed_for("prompt order", run_seed, epoch, index))
 
 
 def _shapes_prompts(source: str) -> list[Prompt]:

@@ -61,8 +61,11 @@ class Terminated(BaseException):
 
 
 def _ray_controller() -> Controller:
+    import transformers
+
     from cluster import controller
 
+    transformers.utils.logging.disable_progress_bar()  # it would write across ours
     return Controller(
         run=lambda config, observer: controller.run(config, observer=observer),
         resume=lambda run_dir, observer: controller.resume(run_dir, observer=observer),

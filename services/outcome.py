@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cluster.observer import RunEnd
 from policies.errors import ClusterError, InputError
+
+if TYPE_CHECKING:  # it brings pydantic, which would double the time of --help
+    from cluster.observer import RunEnd
 
 EXIT_OK, EXIT_FAILED, EXIT_INPUT, EXIT_CLUSTER, EXIT_SIGINT, EXIT_SIGTERM = 0, 1, 2, 3, 130, 143
 _ENDED = {

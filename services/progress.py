@@ -1,4 +1,4 @@
-"""Live progress of a run on stderr: a bar with reward band, implicit accuracy, videos/s and ETA on a terminal, a line
+"""Live progress of a run on stderr: a bar over reward band, implicit accuracy, videos/s and ETA on a terminal, a line
 every few updates elsewhere."""
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -140,10 +141,11 @@ class LiveProgress(SilentObserver):
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[news]}", markup=False),
+            TextColumn("{task.fields[speed]}", markup=False),
             console=console,
-            transient=False,
         )
+        self._news = Text(overflow="ellipsis", no_wrap=True)
+        self._live = Live(Group(self._progress, self._news), console=console)
         self._task: TaskID | None = None
 
     def on_start(self, run_dir: Path, config: RunConfig, first_update: int) -> None:
@@ -151,19 +153,19 @@ class LiveProgress(SilentObserver):
         self._updates = config.updates
         self._videos_per_update = config.prompts_per_update * config.sampling.candidates_per_prompt
         self._console.print(Text(f"run {run_dir}"), soft_wrap=True)
-        self._task = self._progress.add_task("starting", total=config.updates, completed=first_update, news="")
-        self._progress.start()
+        self._task = self._progress.add_task("starting", total=config.updates, completed=first_update, speed="")
+        self._live.start()
 
     def on_stage(self, name: str) -> None:
         if name == "train":
             self._speed.start()
-        self._show(description=STAGE_TEXT.get(name, name))
+        self._show(description=STAGE_TEXT.get(name, name), speed="")
 
     def on_update(self, line: Mapping[str, Any]) -> None:
         done = int(line["update"]) + 1
         self._speed.add(int(line.get("videos") or self._videos_per_update))
-        speed = self._speed.describe(self._updates - done)
-        self._show(completed=done, news=f"{describe_update(line)}{', ' if speed else ''}{speed}")
+        self._news.plain = describe_update(line)
+        self._show(completed=done, speed=self._speed.describe(self._updates - done))
 
     def on_validation(self, line: Mapping[str, Any]) -> None:
         self._console.print(Text(describe_validation(line)))
@@ -176,11 +178,12 @@ class LiveProgress(SilentObserver):
 
     def close(self) -> None:
         """Gives the terminal back; harmless twice."""
-        self._progress.stop()
+        self._live.stop()
 
     def _show(self, **changes: Any) -> None:
         if self._task is not None:
-            self._progress.update(self._task, refresh=True, **changes)
+            self._progress.update(self._task, **changes)
+            self._live.refresh()
 
 
 def describe_validation(line: Mapping[str, Any]) -> str:

@@ -287,7 +287,7 @@
     ];
   };
 
-  const KNOWN = new Set(["reward_mean", "reward_std", "reward_p10", "reward_p90", "gap_mean", "loss", "implicit_accuracy", "margin_mean", "chosen_error_delta", "rejected_error_delta", "gate_openness", "kl_reference", "kl_base", "gradient_norm", "learning_rate", "latent_std_chosen", "latent_std_rejected", "drop_rate", "diversity", "update"]);
+  const KNOWN = new Set(["reward_mean", "reward_std", "reward_p10", "reward_p90", "gap_mean", "loss", "implicit_accuracy", "margin_mean", "margin_abs_mean", "chosen_error_delta", "rejected_error_delta", "gate_openness", "kl_reference", "kl_base", "gradient_norm", "learning_rate", "latent_std_chosen", "latent_std_rejected", "drop_rate", "diversity", "update"]);
 
   const rewardCharts = () => {
     if (!curves.update.length) return;
@@ -307,7 +307,7 @@
     const figures = [
       curve("Loss", "Diffusion-DPO; log 2 where policy and reference agree.", [["loss", "loss"]], { guides: [{ at: Math.LN2, label: "log 2" }] }),
       curve("Implicit accuracy", "Share of draws in which the policy prefers chosen more than its reference does; ties count half.", [["accuracy", "implicit_accuracy"]], { range: [0, 1], guides: [{ at: 0.5 }] }),
-      curve("Margin", "Mean logit of the loss.", [["margin", "margin_mean"]], { guides: [{ at: 0 }] }),
+      curve("Margin", "Mean logit of the loss.", [["mean", "margin_mean"], ["mean size", "margin_abs_mean"]], { guides: [{ at: 0 }] }),
       curve("Error against reference", "Below 0: better denoised than by the reference. Both above 0 and rising: displacement.", [["chosen", "chosen_error_delta"], ["rejected", "rejected_error_delta"]], { guides: [{ at: 0 }] }),
       curve("Gate openness", "Weight of a pair in the gradient; ½ at the start, near 0 nothing is learned.", [["gate", "gate_openness"]], { range: [0, 1], guides: [{ at: 0.5 }] }),
       curve("Distance of predictions", "Mean squared difference to the reference and to the initial policy.", [["to reference", "kl_reference"], ["to base", "kl_base"]], { fromZero: true }),

@@ -76,7 +76,7 @@ async def test_a_run_that_loses_every_part_once_equals_an_unbroken_one(
 async def test_two_ranks_equal_one_and_survive_the_death_of_either(
     placement: SplitPlacement, tmp_path: Path, unbroken: list[dict[str, Any]]
 ):
-    config = toy_config(placement={"learner_ranks": 2})
+    config = toy_config(placement={"learner_ranks": 2, "cpus_per_generator": 0})
     learner = RayLearner(
         config, tmp_path, FACTORIES, train_dir=tmp_path / "train", name="two", log_tail=lambda pid: ""
     )
@@ -128,7 +128,7 @@ async def test_arrays_stay_where_they_are_until_they_are_fetched(placement: Spli
 async def test_bad_input_that_a_part_finds_ends_the_start_with_its_own_error(
     placement: SplitPlacement, tmp_path: Path, part: str
 ):
-    config = toy_config(f"broken-{part}")
+    config = toy_config(f"broken-{part}", placement={"cpus_per_generator": 0})
     if part == "generator":
         starting = GeneratorPool(config, tmp_path, FACTORIES.generator, log_tail=lambda pid: "").start()
     elif part == "learner":

@@ -184,6 +184,11 @@ def test_what_may_come_from_a_wrong_setting_is_not_blamed() -> None:
     assert len(message.splitlines()) == 1 and "prompts.validation: expected text or null, got 7" in message
 
 
+def test_a_rule_that_needs_a_wrong_setting_is_not_applied() -> None:
+    message = message_of(START + "evaluation: {keep_best: true, validation_interval_updates: often}")
+    assert len(message.splitlines()) == 1 and "got 'often'" in message
+
+
 def test_scientific_notation_integers_for_floats_and_underscores_are_numbers() -> None:
     added = "learner: {learning_rate: 1e-5}\nobjective: {beta: 500}\nupdates: 20_000\nevaluation: {seed: 7}"
     config = load_config(write(START + added))

@@ -227,7 +227,10 @@ def test_encode_is_in_the_scale_that_decode_takes(policy: DiffusersPolicy, shape
     with torch.no_grad():
         raw_BCFHW = policy.vae.encode(video_BCFHW).latent_dist.mode()
         expected = (policy.vae.decode(raw_BCFHW).sample / 2 + 0.5).clamp(0, 1).mul(255).round()
-    decoded_B = policy.decode(policy.encode(frames_B))
+    latents_B = policy.encode(frames_B)
+    with torch.no_grad():
+        torch.testing.assert_close(latents_B, policy._to_latents(video_BCFHW))  # pixels 0..255 are -1..1
+    decoded_B = policy.decode(latents_B)
     np.testing.assert_allclose(decoded_B[0], expected[0].permute(1, 2, 3, 0).numpy(), atol=1)
 
 

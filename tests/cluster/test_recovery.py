@@ -1,0 +1,68 @@
+"""On real Ray with the bundled models: whatever dies, and whenever, the run comes out the same to the last bit."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.controller import run
+from cluster.observer import SilentObserver
+from cluster.reaper import TOKEN_VARIABLE
+from tests.cluster.crashes import MOMENTS, identity, run_with_crashes, tiny
+from tests.cluster.test_controller import same_state
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+UPDATES = 26  # with a commit every third update, room for two crashes of each part around a commit
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run in one piece and one process."""
+    config = tiny(tmp_path_factory.mktemp("runs"), run_id="unbroken", mode="in_process", updates=UPDATES)
+    return run(config, observer=SilentObserver()).run_dir
+
+
+def test_a_run_that_loses_every_part_at_every_moment_equals_the_unbroken_one_in_one_process(
+    unbroken: Path, tmp_path: Path
+) -> None:
+    crashes = [
+        {"role": role, "moment": moment, "update": 1 + 6 * order}
+        for order, role in enumerate(("generators", "scorer", "mailbox", "learner"))
+        for moment in MOMENTS
+    ]
+    done = run_with_crashes(tiny(tmp_path, run_id="battered", mode="split", updates=UPDATES), crashes)
+    assert len(done) == len(crashes)
+    assert identity(tmp_path / "battered") == identity(unbroken)
+    assert same_state(tmp_path / "battered", unbroken)
+
+
+def test_a_killed_driver_leaves_no_process_and_is_resumed_to_the_same_run(unbroken: Path, tmp_path: Path) -> None:
+    config = tiny(tmp_path, run_id="killed", mode="split", updates=UPDATES)
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    (tmp_path / "crashes.json").write_text(json.dumps([{"update": 8, "role": "driver", "moment": "saved"}]))
+    command = [sys.executable, "-m", "tests.cluster.crashes", str(tmp_path / "config.json"), str(tmp_path / "crashes.json")]
+    before = tokens()
+    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+    gone, alive = psutil.wait_procs([p for p, token in tokens().items() if token not in before.values()], timeout=10)
+    assert alive == []
+    result = run(config, observer=SilentObserver())
+    assert result.ended == "completed"
+    assert identity(result.run_dir) == identity(unbroken)
+    assert same_state(result.run_dir, unbroken)
+
+
+def tokens() -> dict[psutil.Process, str]:
+    """Processes of any run, and which run."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            if token := process.environ().get(TOKEN_VARIABLE):
+                found[process] = token
+        except (psutil.Error, OSError):
+            continue
+    return found

@@ -9,17 +9,32 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cluster.config import RunConfig
 from cluster.groups import read_pair
 from cluster.latents import write_latents
 from cluster.parts import DescribedScorer, LearnerPart, build_learner, embed_prompts, set_threads
 from cluster.run_directory import RunDirectory
+from policies.errors import WeightsMismatchError
 from policies.generator import LocalGenerator
 from policies.load import load_policy
 from policies.rewards.model import load_reward_model
 from policies.types import Handle, Pair, Selection, UpdateStats
-from policies.weights import MemoryWeights
+from policies.weights import MemoryWeights, WeightDirectory
+
+
+class PublishedWeights:
+    """Versions from memory, where the newest are, or from the run directory: a test may ask for the best, long past."""
+
+    def __init__(self, memory: MemoryWeights, directory: WeightDirectory) -> None:
+        self._memory, self._directory = memory, directory
+
+    def read(self, version: int) -> tuple[dict[str, Tensor], str]:
+        try:
+            return self._memory.read(version)
+        except WeightsMismatchError:
+            return self._directory.read(version)
 
 
 class InProcessLearner:
@@ -77,9 +92,8 @@ class InProcessPlacement:
         policy = load_policy(config.policy, seed=config.seed)
         embed_prompts(policy, config)
         self.learner = InProcessLearner(build_learner(config, run_dir, policy), RunDirectory(run_dir))
-        self.generator = LocalGenerator(
-            policy, self.learner.weights, candidates_per_slice=config.sampling.candidates_per_slice
-        )
+        weights = PublishedWeights(self.learner.weights, WeightDirectory(RunDirectory(run_dir).weights))
+        self.generator = LocalGenerator(policy, weights, candidates_per_slice=config.sampling.candidates_per_slice)
         self.scorer = DescribedScorer(
             load_reward_model(config.reward, device=config.policy.device), fps=config.sampling.fps
         )

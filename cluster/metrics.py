@@ -33,6 +33,7 @@ def metrics_line(update: Update, *, seconds: Mapping[str, float], pids: Mapping[
         "videos": sum(len(group.members) for group in groups),
         "unscored": sum(not member.is_valid for group in groups for member in group.members),
         **_spread("reward_", rewards),
+        "reward_group_std": _mean_group_std(update.outcomes),
         "gap_mean": float(np.mean([pair.gap for pair in pairs])) if pairs else None,
         "scores": _scores_by_dimension(update.outcomes),
         "weights_hash": stats.weights_hash,
@@ -53,6 +54,13 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "chosen_reward": pair.group.rewards[pair.chosen],
         "rejected_reward": pair.group.rewards[pair.rejected],
     }
+
+
+def _mean_group_std(outcomes: Sequence[Outcome]) -> float | None:
+    """Spread of rewards within a group, mean over groups: what there is to choose between."""
+    groups = [[r for r in outcome.group.rewards if r is not None] for outcome in outcomes]
+    spreads = [float(np.std(rewards)) for rewards in groups if len(rewards) > 1]
+    return float(np.mean(spreads)) if spreads else None
 
 
 def _scores_by_dimension(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float | None]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.utils import logging
 
 from policies.config import RewardConfig
 from policies.errors import InputError
@@ -58,7 +60,8 @@ class ShapesReward:
                 "save_pretrained wrote"
             )
         try:
-            model = ShapesRewardModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            with _without_progress_bar():
+                model = ShapesRewardModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
         except Exception as error:  # transformers raises many classes for a folder of something else
             raise InputError(f"reward.path: {folder} is no shapes reward model: {error}") from error
         with weights.open("rb") as file:
@@ -92,3 +95,14 @@ class ShapesReward:
         """Raw scores (B, 3) float32 of frames in [0, 1], differentiable with respect to them."""
         scores_BD: Tensor = self._model.score_frames(frames_BFHWC, prompts)
         return scores_BD
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import signal
@@ -13,9 +14,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from cluster.controller import resume, run
+from cluster.evaluation import EvaluationPlan
+from cluster.in_process import InProcessPlacement
 from cluster.observer import SilentObserver
+from cluster.parts import sampling_of, shape_of
 from cluster.run_directory import RunDirectory
 from policies.errors import InputError
+from policies.types import Prompt
 from tests.cluster.crashes import MOMENTS, identity, tiny
 
 LN_2 = 0.6931471805599453
@@ -150,16 +155,29 @@ def test_validation_is_measured_with_equal_noise_and_the_best_version_is_exporte
     (tmp_path / "validation.txt").write_text("a red circle moving left slowly\na blue square moving up quickly\n")
     config = tiny(
         tmp_path, run_id="validated", mode="in_process", updates=4,
-        prompts={"validation": str(tmp_path / "validation.txt")},
+        prompts={"validation": str(tmp_path / "validation.txt"), "test": str(tmp_path / "validation.txt")},
         evaluation={"validation_interval_updates": 2, "keep_best": True, "samples_per_prompt": 2},
     )
     recorder = Recorder()
     result = run(config, observer=recorder)
     assert [record["policy_version"] for record in recorder.validations] == [2, 4]
     best = max(recorder.validations, key=lambda record: record["reward_mean"])["policy_version"]
+    assert result.test is not None and result.test["policy_version"] == best
     exported = load_file(result.run_dir / "lora" / "pytorch_lora_weights.safetensors")
     kept = load_file(result.run_dir / "weights" / f"{best:06d}" / "pytorch_lora_weights.safetensors")
     assert all(torch.equal(exported[name], kept[name]) for name in kept)
+
+
+def test_a_version_long_past_can_still_be_sampled_in_one_process(unbroken: tuple[Path, Recorder]) -> None:
+    config = RunDirectory(unbroken[0]).read_config()
+    placement = InProcessPlacement(config, unbroken[0])
+    plan = EvaluationPlan(seed=1, samples_per_prompt=2, sampling=sampling_of(config), shape=shape_of(config))
+    hashes = []
+    for version in (6, 9):
+        (request,) = plan.requests([Prompt(id="p", text="a red circle moving left slowly")], version=version)
+        hashes.append(asyncio.run(placement.generator.sample(request))[0].weights_hash)
+    lines = list(RunDirectory(unbroken[0]).read_metrics())
+    assert hashes == [lines[5]["weights_hash"], lines[8]["weights_hash"]]
 
 
 def test_early_stop_ends_the_run_when_validation_brings_nothing_better(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 import json
 import math
 
+import numpy as np
+import pytest
+
 from cluster.metrics import metrics_line
 from policies.types import Update, UpdateStats
 from tests.cluster.outcomes import drop, pair
@@ -34,6 +37,7 @@ def test_rewards_count_every_scored_member_and_no_failed_one() -> None:
     assert found["reward_mean"] == (0.25 - 1.0 + 0.5 + 0.5) / 4
     assert (found["videos"], found["unscored"]) == (5, 1)
     assert found["gap_mean"] == 1.5
+    assert found["reward_group_std"] == pytest.approx(np.std([0.25, -1.0, 0.5]))  # the other group has one score only
     assert found["scores"]["VQ"]["mean"] == found["reward_mean"]  # type: ignore[index]
 
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
@@ -174,7 +175,7 @@ def family(driver: subprocess.Popen[str]) -> list[psutil.Process]:
 async def test_a_killed_driver_leaves_nothing_and_its_run_resumes_to_the_same_end(
     placement: SplitPlacement, tmp_path: Path, unbroken: list[dict[str, Any]]
 ):
-    neighbours = family_of_this_process()
+    neighbours = [psutil.Process(pid) for role in placement.pids().values() for pid in np.atleast_1d(role)]
     driver = start_driver(tmp_path, UPDATES)
     pids = json.loads(await asyncio.to_thread(driver.stdout.readline))
     while int(await asyncio.to_thread(driver.stdout.readline)) < 6:
@@ -187,6 +188,7 @@ async def test_a_killed_driver_leaves_nothing_and_its_run_resumes_to_the_same_en
     _, alive = await asyncio.to_thread(psutil.wait_procs, processes, 10)
     assert [process for process in alive if process.status() != "zombie"] == []
     assert all(process.is_running() for process in neighbours)
+    assert len(await placement.generator.sample(request("plain"))) == 2
 
     resumed = start_driver(tmp_path, UPDATES)
     output, _ = await asyncio.to_thread(resumed.communicate)
@@ -196,12 +198,8 @@ async def test_a_killed_driver_leaves_nothing_and_its_run_resumes_to_the_same_en
     assert lines == unbroken[4:]
 
 
-def family_of_this_process() -> list[psutil.Process]:
-    return members(os.environ[TOKEN_VARIABLE])
-
-
 async def test_after_close_no_process_and_no_folder_is_left(placement: SplitPlacement):
-    processes, folder = family_of_this_process(), placement._session._temporary
+    processes, folder = members(os.environ[TOKEN_VARIABLE]), placement._session._temporary
     assert len(processes) > 8 and folder is not None and folder.name.startswith(TEMPORARY_PREFIX)
     await placement.close()
     assert [process for process in processes if process.is_running() and process.status() != "zombie"] == []

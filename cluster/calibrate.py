@@ -17,7 +17,12 @@ from policies.types import Prompt
 
 
 async def calibrated_reward(
-    config: RunConfig, directory: RunDirectory, prompts: Sequence[Prompt], *, generator: Generator, scorer: Scorer,
+    config: RunConfig,
+    directory: RunDirectory,
+    prompts: Sequence[Prompt],
+    *,
+    generator: Generator,
+    scorer: Scorer,
     dimensions: Sequence[str],
 ) -> Reward:
     """The run's reward. Raw weighted sums need no calibration; z-scores read the run's own, or make it."""
@@ -36,8 +41,10 @@ async def _calibrate(
     """Mean and deviation of each dimension over samples of version 0, spread over the training prompts."""
     per_prompt = config.sampling.candidates_per_prompt
     plan = EvaluationPlan(
-        seed=seed_for("calibration", config.seed), samples_per_prompt=per_prompt,
-        sampling=sampling_of(config), shape=shape_of(config),
+        seed=seed_for("calibration", config.seed),
+        samples_per_prompt=per_prompt,
+        sampling=sampling_of(config),
+        shape=shape_of(config),
     )
     count = math.ceil(config.reward.calibration_samples / per_prompt)
     (batch,) = prompt_batches(prompts, per_update=count, run_seed=plan.seed, first=0, last=1)

@@ -1,4 +1,4 @@
-"""Configuration of a run: the sections of `policies/config.py` and where and when they happen. Light, no ray, no torch."""
+"""Configuration of a run: the sections of `policies/config.py`, and where and when they happen. No ray, no torch."""
 
 from __future__ import annotations
 

@@ -165,7 +165,11 @@ class _Run:
             await _Commits(self.config, self.directory, placement, self.observer).make([])
         self.observer.on_stage("calibrate")
         return await calibrated_reward(
-            self.config, self.directory, self.prompts["train"], generator=placement.generator, scorer=placement.scorer,
+            self.config,
+            self.directory,
+            self.prompts["train"],
+            generator=placement.generator,
+            scorer=placement.scorer,
             dimensions=(await placement.reward_model())["dimensions"],
         )
 
@@ -176,8 +180,12 @@ class _Run:
         hashes = {0: self.directory.weights_hash(0), learner.policy_version: learner.weights_hash}
         validation.cut(updates=learner.policy_version)
         groups = RecordedGroups(
-            placement.generator, placement.scorer, PairSelector(reward, self.config.pairs, run_seed=self.config.seed),
-            directory=self.directory, write_latents=placement.write_latents, weights_hash=hashes.__getitem__,
+            placement.generator,
+            placement.scorer,
+            PairSelector(reward, self.config.pairs, run_seed=self.config.seed),
+            directory=self.directory,
+            write_latents=placement.write_latents,
+            weights_hash=hashes.__getitem__,
             clock=self.clock,
         )
         self.observer.on_stage("train")
@@ -186,10 +194,17 @@ class _Run:
         ended: Ended = "completed"
         updates = run_online_vpo(
             prompt_batches(
-                self.prompts["train"], per_update=self.config.prompts_per_update, run_seed=self.config.seed,
-                first=learner.policy_version, last=self.config.updates,
+                self.prompts["train"],
+                per_update=self.config.prompts_per_update,
+                run_seed=self.config.seed,
+                first=learner.policy_version,
+                last=self.config.updates,
             ),
-            generator=groups, scorer=groups, selector=groups, learner=_Timed(learner, self.clock), plan=self._plan(),
+            generator=groups,
+            scorer=groups,
+            selector=groups,
+            learner=_Timed(learner, self.clock),
+            plan=self._plan(),
         )
         async for update in updates:
             hashes[learner.policy_version] = learner.weights_hash
@@ -331,8 +346,12 @@ class _Commits:
         version = learner.policy_version
         files = await learner.save(str(self._directory.checkpoint_folder(version)))
         commit = self._directory.commit(
-            update=version, position=learner.position, reference_version=learner.reference_version,
-            weights_hash=learner.weights_hash, files=files, group_ids=group_ids,
+            update=version,
+            position=learner.position,
+            reference_version=learner.reference_version,
+            weights_hash=learner.weights_hash,
+            files=files,
+            group_ids=group_ids,
         )
         await learner.committed(commit.position)
         self._directory.prune_commits(keep_last=checkpoint.keep_last, keep=set() if keep is None else {keep})

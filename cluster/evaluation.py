@@ -69,7 +69,11 @@ class EvaluationPlan:
 
 
 async def draw_samples(
-    requests: Sequence[SampleRequest], *, generator: Generator, scorer: Scorer, reward: Reward | None,
+    requests: Sequence[SampleRequest],
+    *,
+    generator: Generator,
+    scorer: Scorer,
+    reward: Reward | None,
     fetch: Callable[[Handle], Awaitable[np.ndarray]] | None = None,
 ) -> list[Sample]:
     """Samples and scores every request; frames are fetched only when asked for."""
@@ -117,8 +121,10 @@ def compare(before: Sequence[Sample], after: Sequence[Sample], *, truth: GroundT
     result["reward_win_rate"] = _finite(_win_rate(rewards[:, 0], rewards[:, 1], 0.0))
     result["reward_gain_ci95"] = _interval([b.prompt.id for b, _ in scored], rewards[:, 1] - rewards[:, 0])
     if truth is None:
-        result |= {"win_rate": result["reward_win_rate"], "win_rate_margin_0_05":
-                   _finite(_win_rate(rewards[:, 0], rewards[:, 1], 0.05))}
+        result |= {
+            "win_rate": result["reward_win_rate"],
+            "win_rate_margin_0_05": _finite(_win_rate(rewards[:, 0], rewards[:, 1], 0.05)),
+        }
         return result
     return result | _compare_truth(before, after, truth)
 

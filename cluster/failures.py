@@ -7,14 +7,14 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, RayTaskError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, RayActorError, RayTaskError, WorkerCrashedError
 
 from cluster.errors import PartError
 from policies import errors
 from policies.errors import OnlineVPOError
 
 # A process is gone or cannot be reached; whatever it was asked can be asked again, there or elsewhere.
-LOST = (ActorDiedError, ActorUnavailableError, NodeDiedError, WorkerCrashedError)
+LOST = (RayActorError, NodeDiedError, WorkerCrashedError)
 
 
 def raised_by(part: str, error: RayTaskError) -> OnlineVPOError:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayTaskError
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from cluster.config import RunConfig
 from cluster.deadline import within
@@ -37,6 +37,7 @@ class GeneratorActor:
     def __init__(self, config: RunConfig, run_dir: Path, build: Callable[[RunConfig, Path], Generator]) -> None:
         self._config, self._run_dir, self._build = config, run_dir, build
         self._generator: Generator | None = None
+        self._loop = asyncio.new_event_loop()  # kept: a new one for every slice costs more than the call
 
     def prepare(self) -> int:
         """Loads the model; the process id."""
@@ -45,7 +46,7 @@ class GeneratorActor:
 
     def sample(self, request: SampleRequest) -> tuple[Any, ...]:
         """Candidates without their arrays, then the latents and the frames of each, one by one."""
-        drawn = asyncio.run(self._ready().sample(request))
+        drawn = self._loop.run_until_complete(self._ready().sample(request))
         light = [replace(candidate, latents=None, frames=None) for candidate in drawn]
         arrays = [array for candidate in drawn for array in (as_numpy(candidate.latents), as_numpy(candidate.frames))]
         return light, *arrays
@@ -75,7 +76,11 @@ class GeneratorPool:
     """A `Generator` over several actors."""
 
     def __init__(
-        self, config: RunConfig, run_dir: Path, build: Callable[[RunConfig, Path], Generator], *,
+        self,
+        config: RunConfig,
+        run_dir: Path,
+        build: Callable[[RunConfig, Path], Generator],
+        *,
         log_tail: Callable[[int], str],
     ) -> None:
         self._config, self._deadlines, self._placement = config, config.deadlines, config.placement
@@ -207,6 +212,8 @@ class GeneratorPool:
             while True:
                 try:
                     return int(await lane.actor.prepare.remote())
+                except ActorDiedError as error:  # for good: its class or arguments could not be loaded there
+                    raise PartError(f"generator {lane.index} cannot start: {error}") from error
                 except LOST:
                     await asyncio.sleep(0.1)
                 except RayTaskError as error:
@@ -218,4 +225,4 @@ class GeneratorPool:
 
 def as_numpy(array: Any) -> np.ndarray:
     """A tensor or array as numpy: torch crosses the object store 45 times slower."""
-    return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()  # type: ignore[no-any-return]
+    return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()

@@ -27,6 +27,7 @@ from policies.types import (
     VideoShape,
 )
 
+
 class LatentWriter(Protocol):
     """Writes the latents of a pair, wherever they are, as one safetensors file; returns its sha256."""
 
@@ -39,8 +40,17 @@ class RecordedGroups:
     A group whose record lies in the run directory, drawn from the same weights, is not drawn again.
     """
 
-    def __init__(self, generator: Generator, scorer: Scorer, selector: Selector, *, directory: RunDirectory,
-                 write_latents: LatentWriter, weights_hash: Callable[[int], str], clock: PhaseClock) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        scorer: Scorer,
+        selector: Selector,
+        *,
+        directory: RunDirectory,
+        write_latents: LatentWriter,
+        weights_hash: Callable[[int], str],
+        clock: PhaseClock,
+    ) -> None:
         self._generator, self._scorer, self._selector = generator, scorer, selector
         self._directory, self._write_latents = directory, write_latents
         self._weights_hash, self._clock = weights_hash, clock
@@ -132,14 +142,20 @@ def outcome_of(record: Mapping[str, Any], latents: Mapping[str, np.ndarray] | No
     def member(index: int, entry: Mapping[str, Any]) -> Scored:
         name = {record["chosen"]: "chosen", record["rejected"]: "rejected"}.get(index)
         candidate = Candidate(
-            group_id=record["group_id"], prompt=prompt, shape=shape, seed=entry["seed"],
-            policy_version=record["policy_version"], weights_hash=entry["weights_hash"],
-            latents=latents[name] if latents and name else None, frames=None,
+            group_id=record["group_id"],
+            prompt=prompt,
+            shape=shape,
+            seed=entry["seed"],
+            policy_version=record["policy_version"],
+            weights_hash=entry["weights_hash"],
+            latents=latents[name] if latents and name else None,
+            frames=None,
         )
         return Scored(candidate=candidate, scores=entry["scores"] or {}, failure=entry["failure"])
 
     group = Group(
-        group_id=record["group_id"], prompt=prompt,
+        group_id=record["group_id"],
+        prompt=prompt,
         members=tuple(member(index, entry) for index, entry in enumerate(record["members"])),
         rewards=tuple(entry["reward"] for entry in record["members"]),
     )

@@ -1,7 +1,7 @@
 """The learner as the controller sees it: Ray Train runs the ranks, the mailbox carries the commands.
 
-The commands since the last commit but one are kept, so that a mailbox that lost its memory gets them again, and a worker
-group that Ray Train rebuilt finds every command that leads from the commit it restored to where it was.
+The commands since the last commit but one are kept, so that a mailbox that lost its memory gets them again, and a
+worker group that Ray Train rebuilt finds every command that leads from the commit it restored to where it was.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import ActorDiedError
 from ray.train import FailureConfig, ScalingConfig
 from ray.train import RunConfig as TrainRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -30,9 +31,11 @@ STOP_LIMIT_S = 10.0
 
 
 class _LeanTrainer(TorchTrainer):  # type: ignore[misc]
-    """Ray Train without two helper processes that a run has no use for: the one that deals out datasets, of which there
-    are none, and the one that outlives the controller to free its placement group, which ends with the driver here. Each
-    costs 1.5 s of CPU at the start. Should Ray rename what is overridden, they are back and nothing else changes."""
+    """Ray Train without two helper processes that a run has no use for, each 1.5 s of CPU at the start.
+
+    One deals out datasets, of which there are none. The other outlives the controller to free its placement group,
+    which ends with the driver here. Should Ray rename what is overridden, both are back and nothing else changes.
+    """
 
     def _create_default_callbacks(self) -> list[Any]:
         unused = ("DatasetsCallback", "PlacementGroupCleanerCallback")
@@ -43,13 +46,21 @@ class RayLearner:
     """A `RunLearner` whose ranks are Ray Train workers."""
 
     def __init__(
-        self, config: RunConfig, run_dir: Path, factories: Factories, *, train_dir: Path, name: str,
+        self,
+        config: RunConfig,
+        run_dir: Path,
+        factories: Factories,
+        *,
+        train_dir: Path,
+        name: str,
         log_tail: Callable[[int], str],
     ) -> None:
         self._log_tail = log_tail
         self._config, self._placement, self._deadlines = config, config.placement, config.deadlines
-        self._mailbox = ray.remote(Mailbox).options(max_restarts=-1, num_cpus=0).remote(
-            world_size=self._placement.learner_ranks, is_exact=config.policy.device == "cpu"
+        self._mailbox = (
+            ray.remote(Mailbox)
+            .options(max_restarts=-1, num_cpus=0)
+            .remote(world_size=self._placement.learner_ranks, is_exact=config.policy.device == "cpu")
         )
         settings = RankSettings(config=config, run_dir=run_dir, factories=factories, mailbox=self._mailbox)
         self._trainer = self._build_trainer(settings, train_dir, name)
@@ -69,7 +80,8 @@ class RayLearner:
         self.mailbox_pid = await self._mailbox.pid.remote()
         answer = await within(
             self._ask(lambda: self._mailbox.members.remote()),
-            seconds=self._deadlines.start_s, waiting_for=f"the learner ({self._placement.learner_ranks} ranks) to start",
+            seconds=self._deadlines.start_s,
+            waiting_for=f"the learner ({self._placement.learner_ranks} ranks) to start",
         )
         member = answer["members"][0]
         self.position = self._oldest_kept = member["position"]
@@ -111,22 +123,28 @@ class RayLearner:
     async def _execute(self, command: Command) -> dict[str, Any]:
         """Gives a command its position and waits until every rank has done it; rank 0's answer."""
         async with self._turn:
-            position = self.position
-            self._log[position] = command
-            commands = {position: command}
-
-            def submit() -> Awaitable[dict[str, Any]]:
-                nonlocal commands
-                submitted, commands = commands, dict(self._log)  # a mailbox that restarts has forgotten all of them
-                return self._mailbox.execute.remote(submitted)  # type: ignore[no-any-return]
-
+            self._log[self.position] = command
             answer = await within(
-                self._ask(submit), seconds=self._deadlines.update_s, waiting_for=f"the learner's {command['kind']}"
+                self._answer(), seconds=self._deadlines.update_s, waiting_for=f"the learner's {command['kind']}"
             )
-            self.position = position + 1
+            self.position += 1
+            self.mailbox_pid = answer["mailbox"]
             first: dict[str, Any] = dict(answer["answers"][0])
             self._note(first, answer["pids"])
             return first
+
+    async def _answer(self) -> dict[str, Any]:
+        """Submits the newest command; all that are kept, if the mailbox turns out to have forgotten them."""
+        newest = {self.position: self._log[self.position]}
+        answer = await self._ask(lambda: self._mailbox.execute.remote(newest))
+        if "missing" in answer:
+            answer = await self._ask(lambda: self._mailbox.execute.remote(dict(self._log)))
+        if "missing" in answer:
+            raise PartError(
+                f"the learner was restored to command {answer['missing']}, but only those from {min(self._log)} on are "
+                "kept: the two newest commits cannot be read. Resume the run"
+            )
+        return answer
 
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> dict[str, Any]:
         """Calls the mailbox, again after each of its deaths, unless the ranks ended for good."""
@@ -134,8 +152,10 @@ class RayLearner:
             asked = asyncio.ensure_future(call())
             await asyncio.wait([asked, self._ended], return_when=asyncio.FIRST_COMPLETED)
             if not asked.done():
-                asked.cancel()
                 self._ended.result()
+                await asyncio.wait([asked], timeout=STOP_LIMIT_S)  # the ranks returned: the mailbox knows why
+            if not asked.done():
+                asked.cancel()
                 raise PartError("the learner's ranks returned before the run was over")
             try:
                 answer = asked.result()
@@ -156,6 +176,8 @@ class RayLearner:
             while True:
                 try:
                     return int(await self._mailbox.pid.remote())
+                except ActorDiedError as final:
+                    raise PartError(f"the mailbox cannot start: {final}") from final
                 except LOST:
                     await asyncio.sleep(0.05)
 
@@ -184,7 +206,9 @@ class RayLearner:
                 resources_per_worker=resources,
             ),
             run_config=TrainRunConfig(
-                name=name, storage_path=str(train_dir), failure_config=FailureConfig(max_failures=placement.max_restarts)
+                name=name,
+                storage_path=str(train_dir),
+                failure_config=FailureConfig(max_failures=placement.max_restarts),
             ),
         )
 

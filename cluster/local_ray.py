@@ -23,7 +23,7 @@ from pathlib import Path
 
 import ray
 from ray._private import auto_init_hook
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from cluster.config import DeadlinesConfig, PlacementConfig
 from cluster.reaper import TEMPORARY_PREFIX, TOKEN_VARIABLE, Reaper
@@ -173,7 +173,7 @@ def _common_settings(deadlines: DeadlinesConfig) -> dict[str, str | None]:
     """What Ray reads from the environment of this process; Ray Train passes its own on to its controller."""
     return {
         "RAY_TRAIN_V2_ENABLED": "1",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a dead rank is noticed this fast; 2 s is Ray's own
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",  # how fast a dead rank is noticed; polling faster costs 1 % of a core
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": f"{deadlines.start_s:g}",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a configuration stay what they are
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -190,7 +190,11 @@ def _private_settings(token: str) -> dict[str, str | None]:
         "RAY_ADDRESS": None,
         "RAY_NAMESPACE": None,
         "RAY_TMPDIR": None,
-        "RAY_TRAIN_METRICS_ENABLED": "0",  # nobody scrapes a private cluster
+        # Nobody looks into a private cluster, so it need not report: idle, it takes 10 % of a core rather than 17 %.
+        "RAY_TRAIN_METRICS_ENABLED": "0",
+        "RAY_enable_metrics_collection": "0",
+        "RAY_task_events_report_interval_ms": "0",
+        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",  # 0.1 s is Ray's own
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # this machine is not taken away by a cloud
         "SPT_NOENV": "1",  # Ray renames its processes, which would overwrite the environment that the reaper reads
     }
@@ -201,8 +205,10 @@ def _temporary_folder() -> Path:
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
         if len(parent) + len(TEMPORARY_PREFIX) + 12 <= LONGEST_TEMPORARY and os.access(parent, os.W_OK):
             return Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
-    raise ClusterError(f"no temporary folder has a path short enough for Ray's sockets; set TMPDIR (now "
-                       f"{tempfile.gettempdir()}) to one of at most 20 characters")
+    raise ClusterError(
+        f"no temporary folder has a path short enough for Ray's sockets; set TMPDIR (now "
+        f"{tempfile.gettempdir()}) to one of at most 20 characters"
+    )
 
 
 def _wait_for_port(address: str, limit_s: float) -> None:

@@ -32,6 +32,7 @@ class Mailbox:
         self._commands: dict[int, Command] = {}
         self._answers: defaultdict[int, dict[int, Answer]] = defaultdict(dict)
         self._members: dict[int, Mapping[str, Any]] = {}
+        self._asked: dict[int, int] = {}  # the position that each rank last asked for
         self._failure: Failure | None = None
         self._news = asyncio.Event()
 
@@ -44,10 +45,11 @@ class Mailbox:
     async def execute(self, commands: Mapping[int, Command]) -> dict[str, Any]:
         """Submits commands and waits until every rank has answered the last of them.
 
-        Normally there is one. After a death of the mailbox it is the whole log, which ranks may be behind in.
+        Normally there is one. If this mailbox was born after the others were given, a rank may need those, too.
 
         Returns:
-            {"answers": [one per rank], "pids": [...]} or {"failure": ...}.
+            {"answers": [one per rank], "pids": [...], "mailbox": pid}, or {"failure": ...}, or {"missing": a position
+            that a rank asks for}.
         """
         for position, command in commands.items():
             known = self._commands.setdefault(position, command)
@@ -56,11 +58,18 @@ class Mailbox:
         self._announce()
         last = max(commands)
         while self._failure is None and len(self._answers[last]) < self._world_size:
+            missing = [asked for asked in self._asked.values() if asked < last and asked not in self._commands]
+            if missing:
+                return {"missing": min(missing)}
             await self._news.wait()
         if self._failure is not None:
             return {"failure": self._failure}
         answers = self._answers[last]
-        return {"answers": [answers[rank] for rank in range(self._world_size)], "pids": self._pids()}
+        return {
+            "answers": [answers[rank] for rank in range(self._world_size)],
+            "pids": self._pids(),
+            "mailbox": os.getpid(),
+        }
 
     async def members(self) -> dict[str, Any]:
         """Waits until every rank has asked for a command; says what each was restored to."""
@@ -88,6 +97,7 @@ class Mailbox:
         self._join(rank, position, member)
         if answer is not None:
             self._accept(rank, position - 1, answer)
+        self._asked[rank] = position
         self._announce()
         try:
             async with asyncio.timeout(wait_s):
@@ -107,6 +117,7 @@ class Mailbox:
         if member["incarnation"] != self._incarnation:
             self._incarnation = member["incarnation"]
             self._members.clear()
+            self._asked.clear()
             for known in [known for known in self._answers if known >= position]:
                 del self._answers[known]
                 if not self._is_exact:

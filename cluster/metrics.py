@@ -40,8 +40,9 @@ def metrics_line(update: Update, *, seconds: Mapping[str, float], pids: Mapping[
         "seconds": {name: round(value, 6) for name, value in seconds.items()},
         "pids": dict(pids),
     }
-    return line | {name: value if math.isfinite(value) else None
-                   for name, value in stats.metrics.items() if name not in line}
+    return line | {
+        name: value if math.isfinite(value) else None for name, value in stats.metrics.items() if name not in line
+    }
 
 
 def _pair(pair: Pair) -> dict[str, Any]:

@@ -103,15 +103,24 @@ class LearnerPart:
 
 
 def build_learner(
-    config: RunConfig, run_dir: Path, policy: VideoPolicy, *, rank: int = 0, world_size: int = 1,
+    config: RunConfig,
+    run_dir: Path,
+    policy: VideoPolicy,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
     all_reduce: AllReduce | None = None,
 ) -> LearnerPart:
     """A learner that trains this policy."""
-    policy.set_gradient_checkpointing(config.policy.gradient_checkpointing)
     learner = LocalLearner(
-        policy, config.learner, config.objective, run_seed=config.seed,
+        policy,
+        config.learner,
+        config.objective,
+        run_seed=config.seed,
         max_sequence_length=config.sampling.max_sequence_length,
-        rank=rank, world_size=world_size, all_reduce=all_reduce,
+        rank=rank,
+        world_size=world_size,
+        all_reduce=all_reduce,
     )
     return LearnerPart(learner, policy, WeightDirectory(RunDirectory(run_dir).weights))
 
@@ -131,7 +140,9 @@ def scorer_part(config: RunConfig) -> DescribedScorer:
     return DescribedScorer(load_reward_model(config.reward, device=config.policy.device), fps=config.sampling.fps)
 
 
-def learner_part(config: RunConfig, run_dir: Path, rank: int, world_size: int, all_reduce: AllReduce | None) -> LearnerPart:
+def learner_part(
+    config: RunConfig, run_dir: Path, rank: int, world_size: int, all_reduce: AllReduce | None
+) -> LearnerPart:
     """The learner of a rank."""
     set_threads(config)
     policy = load_policy(config.policy, seed=config.seed, weight_sets=("policy", "reference"))

@@ -10,6 +10,7 @@ Standard library and psutil only, so that it is up long before anything that it 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -72,8 +73,13 @@ class Reaper:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
         self._process: subprocess.Popen[str] = subprocess.Popen(
             [sys.executable, "-m", "cluster.reaper"],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            cwd="/", env=environment, start_new_session=True, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+            text=True,
         )
         self._say(json.dumps({"token": token, "temporary": str(temporary)}))
 
@@ -82,10 +88,8 @@ class Reaper:
         self._say(GOODBYE)
         assert self._process.stdin is not None
         self._process.stdin.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it goes on by itself
             self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            pass  # it goes on by itself
 
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
@@ -40,18 +38,28 @@ def export_lora(config: RunConfig, directory: RunDirectory, version: int, *, rew
 
 
 async def run_test(
-    config: RunConfig, directory: RunDirectory, prompts: Sequence[Prompt], placement: Placement, *, reward: Reward,
+    config: RunConfig,
+    directory: RunDirectory,
+    prompts: Sequence[Prompt],
+    placement: Placement,
+    *,
+    reward: Reward,
     version: int,
 ) -> dict[str, Any]:
     """Initial policy against `version` on the test prompts with the same noise; writes test.json and samples/."""
     plan = EvaluationPlan(
-        seed=config.evaluation.seed, samples_per_prompt=config.evaluation.samples_per_prompt,
-        sampling=sampling_of(config), shape=shape_of(config),
+        seed=config.evaluation.seed,
+        samples_per_prompt=config.evaluation.samples_per_prompt,
+        sampling=sampling_of(config),
+        shape=shape_of(config),
     )
     before, after = [
         await draw_samples(
-            plan.requests(prompts, version=which), generator=placement.generator, scorer=placement.scorer,
-            reward=reward, fetch=placement.fetch,
+            plan.requests(prompts, version=which),
+            generator=placement.generator,
+            scorer=placement.scorer,
+            reward=reward,
+            fetch=placement.fetch,
         )
         for which in (0, version)
     ]
@@ -71,10 +79,16 @@ def _write_samples(config: RunConfig, directory: RunDirectory, before: list[Samp
     for b, a in list(zip(before, after, strict=True))[::per_prompt][: config.evaluation.videos_in_report]:
         name = re.sub(r"[^A-Za-z0-9]+", "-", b.prompt.id)[:60].strip("-") + f"-{b.seed % 10**6:06d}"
         for when, sample in (("before", b), ("after", a)):
-            write_video(directory.samples / f"{name}-{when}.mp4", sample.frames, fps=config.sampling.fps,
-                        upscale=upscale)
-        index.append({
-            "name": name, "prompt": b.prompt.text, "seed": b.seed,
-            "before": {"reward": b.reward, "scores": b.scores}, "after": {"reward": a.reward, "scores": a.scores},
-        })
+            write_video(
+                directory.samples / f"{name}-{when}.mp4", sample.frames, fps=config.sampling.fps, upscale=upscale
+            )
+        index.append(
+            {
+                "name": name,
+                "prompt": b.prompt.text,
+                "seed": b.seed,
+                "before": {"reward": b.reward, "scores": b.scores},
+                "after": {"reward": a.reward, "scores": a.scores},
+            }
+        )
     write_json(directory.samples / "index.json", index)

@@ -19,6 +19,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from cluster.config import RunConfig
+from cluster.errors import PartError
 from cluster.factories import RewardScorer
 from policies.types import Candidate
 
@@ -30,6 +31,7 @@ class RewardReplica:
 
     def __init__(self, config: RunConfig, build: Callable[[RunConfig], RewardScorer]) -> None:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reward")
+        self._loop = asyncio.new_event_loop()  # the thread's own
         self._scorer = self._worker.submit(build, config)
 
     async def describe(self) -> dict[str, Any]:
@@ -42,13 +44,9 @@ class RewardReplica:
         scorer = await asyncio.wrap_future(self._scorer)
         whole = [replace(candidate, frames=array) for candidate, array in zip(candidates, frames, strict=True)]
         scored = await asyncio.get_running_loop().run_in_executor(
-            self._worker, lambda: asyncio.run(_score(scorer, whole))
+            self._worker, lambda: self._loop.run_until_complete(scorer.score(whole))
         )
         return {"pid": os.getpid(), "results": [(dict(one.scores), one.failure) for one in scored]}
-
-
-async def _score(scorer: RewardScorer, candidates: Sequence[Candidate]) -> Sequence[Any]:
-    return await scorer.score(candidates)
 
 
 def deploy(config: RunConfig, build: Callable[[RunConfig], RewardScorer], *, app: str) -> DeploymentHandle:
@@ -64,9 +62,13 @@ def deploy(config: RunConfig, build: Callable[[RunConfig], RewardScorer], *, app
         health_check_period_s=1.0,
         health_check_timeout_s=30.0,
         graceful_shutdown_timeout_s=2.0,
+        max_constructor_retry_count=3,
         logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
     )
-    return serve.run(deployment.bind(config, build), name=app, route_prefix=None)
+    try:
+        return serve.run(deployment.bind(config, build), name=app, route_prefix=None)
+    except RuntimeError as error:
+        raise PartError(f"the reward server did not start: {error}") from error
 
 
 def is_deployed(app: str) -> bool:

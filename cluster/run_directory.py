@@ -181,20 +181,40 @@ class RunDirectory:
     def checkpoint_folder(self, update: int) -> Path:
         return self.checkpoints / f"{update:06d}"
 
-    def commit(self, *, update: int, position: int, reference_version: int, weights_hash: str,
-               files: Mapping[str, str], group_ids: list[str]) -> Commit:
+    def commit(
+        self,
+        *,
+        update: int,
+        position: int,
+        reference_version: int,
+        weights_hash: str,
+        files: Mapping[str, str],
+        group_ids: list[str],
+    ) -> Commit:
         """Makes a checkpoint a commit by writing its manifest, after everything it names is on the disk."""
         folder = self.checkpoint_folder(update)
         for name in files:
             _flush(folder / name)
         write_json(
             folder / MANIFEST,
-            {"update": update, "position": position, "policy_version": update, "reference_version": reference_version,
-             "weights_hash": weights_hash, "files": dict(files), "groups": group_ids},
+            {
+                "update": update,
+                "position": position,
+                "policy_version": update,
+                "reference_version": reference_version,
+                "weights_hash": weights_hash,
+                "files": dict(files),
+                "groups": group_ids,
+            },
             flush=True,
         )
-        return Commit(update=update, position=position, reference_version=reference_version,
-                      weights_hash=weights_hash, folder=folder)
+        return Commit(
+            update=update,
+            position=position,
+            reference_version=reference_version,
+            weights_hash=weights_hash,
+            folder=folder,
+        )
 
     def newest_commit(self) -> Commit | None:
         """The commit that a resumed run starts from. One whose files do not match their hashes does not count."""
@@ -208,9 +228,13 @@ class RunDirectory:
                 return None
         except (FileNotFoundError, ValueError, KeyError):
             return None
-        return Commit(update=manifest["update"], position=manifest["position"],
-                      reference_version=manifest["reference_version"], weights_hash=manifest["weights_hash"],
-                      folder=folder)
+        return Commit(
+            update=manifest["update"],
+            position=manifest["position"],
+            reference_version=manifest["reference_version"],
+            weights_hash=manifest["weights_hash"],
+            folder=folder,
+        )
 
     def void_after(self, update: int) -> None:
         """Removes what a crashed run left above its newest commit: checkpoints without a manifest, weights and lines.

@@ -30,7 +30,8 @@ class RayScorer:
         self._deadline_s = config.deadlines.score_s
         self._calls = asyncio.Semaphore(MAX_ONGOING * config.placement.reward_replicas)
         self._described: dict[str, Any] = {}
-        self.pids: list[int] = []
+        self._replicas = config.placement.reward_replicas
+        self._answered: list[int] = []
 
     async def start(self, *, deadline_s: float) -> None:
         """Returns when a replica has loaded its model."""
@@ -41,6 +42,11 @@ class RayScorer:
         if isinstance(answer, str):
             raise PartError(f"the reward server does not answer: {answer}")
         self._described = answer
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the replicas that answered last."""
+        return sorted(self._answered)
 
     @property
     def reward_model(self) -> dict[str, Any]:
@@ -79,13 +85,14 @@ class RayScorer:
                 raise  # the replica is well and its code raised: it would again
             except (RayError, RayServeException, BackPressureError) as error:
                 reason = f"{type(error).__name__}: {error}"
-                self.pids.clear()
-                if isinstance(error, DeploymentUnavailableError) and not await asyncio.to_thread(is_deployed, self._app):
+                if isinstance(error, DeploymentUnavailableError) and not await asyncio.to_thread(
+                    is_deployed, self._app
+                ):
                     raise PartError(f"the reward server {self._app} is gone: {error}") from error
             await asyncio.sleep(min(pause_s * random.uniform(0.5, 1.0), max(end - time.monotonic(), 0)))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         return f"not scored within {deadline_s:g} s: {reason}"
 
     def _note(self, pid: int) -> None:
-        if pid not in self.pids:
-            self.pids = sorted([*self.pids, pid])
+        """Remembers who answered; a replica that died is pushed out by the one that took its place."""
+        self._answered = [*(other for other in self._answered if other != pid), pid][-self._replicas :]

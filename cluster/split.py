@@ -57,7 +57,9 @@ class SplitPlacement:
 
     async def _start(self) -> None:
         # Ray Train and Serve take seconds to import, which fit into the seconds that Ray takes to start.
-        importing = asyncio.to_thread(lambda: [importlib.import_module(f"cluster.{name}") for name in ("learner", "scorer")])
+        importing = asyncio.to_thread(
+            lambda: [importlib.import_module(f"cluster.{name}") for name in ("learner", "scorer")]
+        )
         self._closing.push_async_callback(self._session.close)
         await asyncio.gather(self._session.open(), importing)
         try:
@@ -72,7 +74,11 @@ class SplitPlacement:
 
         train_dir = self._session.scratch(self._run_dir)
         self.learner = RayLearner(
-            self._config, self._run_dir, self._factories, train_dir=train_dir, name=self._name,
+            self._config,
+            self._run_dir,
+            self._factories,
+            train_dir=train_dir,
+            name=self._name,
             log_tail=self._session.log_tail,
         )
         self._closing.push_async_callback(self.learner.stop)

@@ -18,14 +18,22 @@ from policies.types import Prompt
 class Validation:
     """Measures versions that are due and keeps validation.jsonl."""
 
-    def __init__(self, config: RunConfig, directory: RunDirectory, prompts: Sequence[Prompt] | None,
-                 placement: Placement, reward: Reward) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        directory: RunDirectory,
+        prompts: Sequence[Prompt] | None,
+        placement: Placement,
+        reward: Reward,
+    ) -> None:
         self._settings, self._prompts = config.evaluation, list(prompts or [])
         self._file = directory.path / "validation.jsonl"
         self._placement, self._reward = placement, reward
         self._plan = EvaluationPlan(
-            seed=config.evaluation.seed + 1, samples_per_prompt=config.evaluation.samples_per_prompt,
-            sampling=sampling_of(config), shape=shape_of(config),
+            seed=config.evaluation.seed + 1,
+            samples_per_prompt=config.evaluation.samples_per_prompt,
+            sampling=sampling_of(config),
+            shape=shape_of(config),
         )
         self._records: list[dict[str, Any]] = []
 
@@ -44,14 +52,18 @@ class Validation:
         """Samples the version on the validation prompts, always with the same noise."""
         samples = await draw_samples(
             self._plan.requests(self._prompts, version=version),
-            generator=self._placement.generator, scorer=self._placement.scorer, reward=self._reward,
+            generator=self._placement.generator,
+            scorer=self._placement.scorer,
+            reward=self._reward,
         )
         dimensions = samples[0].scores if samples else {}
         scored = [sample for sample in samples if sample.scores]
         record = {
             "policy_version": version,
             "reward_mean": mean_reward(samples) if scored else None,
-            "scores": {name: sum(s.scores[name] for s in scored) / len(scored) for name in dimensions} if scored else {},
+            "scores": {name: sum(s.scores[name] for s in scored) / len(scored) for name in dimensions}
+            if scored
+            else {},
             "samples": len(samples),
             "unscored": len(samples) - len(scored),
         }

@@ -17,7 +17,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Config(BaseModel):
-    """Base of every section: unknown keys are refused, values are final, docstrings under fields become descriptions."""
+    """Base of every section: unknown keys are refused, values are final, the line under a field describes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
 

@@ -26,8 +26,14 @@ def test_torchvision_is_not_installed() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_executable_is_loaded_and_no_shell_is_used(path: Path) -> None:
     text = path.read_text()
-    for pattern in (r"^\s*(import|from) (pickle|joblib|dill|cloudpickle)\b", r"trust_remote_code\s*=\s*True",
-                    r"\byaml\.load\(", r"shell\s*=\s*True", r"(?<![\w.])eval\(", r"(?<![\w.])exec\("):
+    for pattern in (
+        r"^\s*(import|from) (pickle|joblib|dill|cloudpickle)\b",
+        r"trust_remote_code\s*=\s*True",
+        r"\byaml\.load\(",
+        r"shell\s*=\s*True",
+        r"(?<![\w.])eval\(",
+        r"(?<![\w.])exec\(",
+    ):
         assert not re.search(pattern, text, re.MULTILINE), f"{path} matches {pattern}"
     for call in re.findall(r"torch\.load\([^)]*\)", text):
         assert "weights_only=True" in call

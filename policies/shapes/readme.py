@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from policies.shapes.prompts import TEST_PROMPTS
+
 if TYPE_CHECKING:
     from policies.shapes.build import BuildSettings
 
@@ -40,15 +42,19 @@ video = pipeline(
 `onlinevpo shapes build all --seed {seed}`: nothing was downloaded and no other data was used.
 
 - `vae`: AutoencoderKLWan, {vae_steps} steps of {vae_batch} rendered clips of all prompts (it learns pictures, no text);
-  then a whitening of its latent to {channels} channels was folded into the convolutions around it. Round trip of clean
-  clips, ground truth: {round_trip:.3f} (shape {round_trip_shape:.2f}).
+  then a whitening of its latent to {channels} channels was folded into the convolutions around it.
 - `tokenizer`, `text_encoder`: one token per word; a frozen UMT5 encoder with seeded random weights.
 - `transformer`: WanTransformer3DModel, {policy_steps} steps of {policy_batch} flow-matching examples from
   {policy_clips} clips of the 104 training prompts, of which {visual:.0%} had a visual and {motion:.0%} a motion fault,
-  and each attribute was wrong in {wrong:.0%}. No validation or test prompt, and no combination that they ask for, was seen.
+  and each attribute was wrong in {wrong:.0%}. No validation or test prompt, and no combination that they ask for,
+  was seen.
 - `scheduler`: UniPC, flow shift 1.
+"""
 
-Ground truth of one clip per test prompt by the call above: {ground_truth:.3f} (VQ {vq:.2f}, MQ {mq:.2f}, TA {ta:.2f}).
+MEASURED = """
+Measured with the exact scorer (`policies.shapes.truth`), ground truth from 0 to 1: clips of the test prompts by the
+call above {ground_truth:.3f} (VQ {vq:.2f}, MQ {mq:.2f}, TA {ta:.2f}), one noise, {clips} clips; clean clips after the
+autoencoder's round trip {round_trip:.3f} (shapes recognised {round_trip_shape:.2f}).
 """
 
 REWARD = """\
@@ -79,23 +85,22 @@ and no combination of attributes that they ask for, was seen.
 """
 
 
-def policy_readme(settings: BuildSettings, seed: int, round_trip: dict[str, float], scores: dict[str, float]) -> str:
-    """README of the policy's folder."""
-    return POLICY.format(
+def policy_readme(settings: BuildSettings, seed: int, measured: dict[str, float] | None) -> str:
+    """README of the policy's folder; measured: mean scores, and round_trip and round_trip_shape of the autoencoder."""
+    made = POLICY.format(
         seed=seed,
         vae_steps=settings.vae.steps,
         vae_batch=settings.vae.batch_size,
         channels=settings.vae.kept_channels,
-        round_trip=round_trip["ground_truth"],
-        round_trip_shape=round_trip["shape"],
         policy_steps=settings.policy.steps,
         policy_batch=settings.policy_batch,
         policy_clips=settings.policy_clips,
         visual=settings.policy_faults.visual,
         motion=settings.policy_faults.motion,
         wrong=settings.policy_faults.wrong,
-        **{name: scores[name] for name in ("ground_truth", "vq", "mq", "ta")},
     )
+    clips = settings.readme_clips_per_prompt * len(TEST_PROMPTS)
+    return made if measured is None else made + MEASURED.format(**measured, clips=clips)
 
 
 def reward_readme(settings: BuildSettings, seed: int) -> str:

@@ -87,9 +87,7 @@ def score_clips(frames_BFHWC: Clips, prompts: Sequence[str]) -> list[TruthScores
     ta_B = (colour_B + shape_B + direction_B + speed_B) / 4
     columns = (vq_B, mq_B, ta_B, colour_B, shape_B, direction_B, speed_B, (vq_B + mq_B + ta_B) / 3)
     names = ("vq", "mq", "ta", "colour", "shape", "direction", "speed", "ground_truth")
-    return [
-        TruthScores(**dict(zip(names, map(float, row), strict=True))) for row in np.stack(columns, axis=1)
-    ]
+    return [TruthScores(**dict(zip(names, map(float, row), strict=True))) for row in np.stack(columns, axis=1)]
 
 
 def match_energy(frames_FHWC: Clips, base_FHWC: Clips) -> Clips:

@@ -27,8 +27,8 @@ from cluster.config import RunConfig
 from cluster.controller import run
 from cluster.observer import SilentObserver
 from cluster.parts import sampling_of, set_threads, shape_of
-from policies.load import load_policy
 from policies.learner import LocalLearner
+from policies.load import load_policy
 from policies.online_vpo import LoopPlan
 from policies.prompts import load_prompts, prompt_batches
 from policies.rewards.model import load_reward_model
@@ -56,32 +56,56 @@ class Stopwatch(SilentObserver):
 
 def config_of(folder: Path, *, mode: str, updates: int, interval: int, inference_steps: int) -> RunConfig:
     """The bundled world's demo, without calibration and tests, which are not orchestration."""
-    return RunConfig.model_validate({
-        "run_id": mode, "output_dir": str(folder), "updates": updates, "prompts_per_update": 8,
-        "reference_update_interval": 20,
-        "policy": {"path": "shapes", "lora": {"rank": 8, "alpha": 8.0}},
-        "sampling": {"candidates_per_prompt": 4, "num_inference_steps": inference_steps, "guidance_scale": 1.0,
-                     "max_sequence_length": 8, "num_frames": 9, "height": 32, "width": 32, "fps": 8.0},
-        "prompts": {"train": "shapes:train"},
-        "reward": {"combine": "weighted_sum"},
-        "objective": {"beta": 100.0, "draws_per_pair": 2},
-        "learner": {"learning_rate": 1e-3, "adam_betas": (0.9, 0.95), "warmup_updates": 5},
-        "checkpoint": {"interval_updates": interval},
-        "placement": {"mode": mode, "generators": 1},
-    })
+    return RunConfig.model_validate(
+        {
+            "run_id": mode,
+            "output_dir": str(folder),
+            "updates": updates,
+            "prompts_per_update": 8,
+            "reference_update_interval": 20,
+            "policy": {"path": "shapes", "lora": {"rank": 8, "alpha": 8.0}},
+            "sampling": {
+                "candidates_per_prompt": 4,
+                "num_inference_steps": inference_steps,
+                "guidance_scale": 1.0,
+                "max_sequence_length": 8,
+                "num_frames": 9,
+                "height": 32,
+                "width": 32,
+                "fps": 8.0,
+            },
+            "prompts": {"train": "shapes:train"},
+            "reward": {"combine": "weighted_sum"},
+            "objective": {"beta": 100.0, "draws_per_pair": 2},
+            "learner": {"learning_rate": 1e-3, "adam_betas": (0.9, 0.95), "warmup_updates": 5},
+            "checkpoint": {"interval_updates": interval},
+            "placement": {"mode": mode, "generators": 1},
+        }
+    )
 
 
 def straight_line(config: RunConfig, folder: Path) -> float:
     """The algorithm written down without any of the orchestration: no groups, no records, no versions, no event loop
-    around more than one call. It saves its state as often as the runs do, since a loop that cannot resume is no peer."""
+    around more than one call. It saves its state as often as the runs do: a loop that cannot resume is no peer."""
     set_threads(config)
     policy = load_policy(config.policy, seed=config.seed)
     model = load_reward_model(config.reward, device="cpu")
-    learner = LocalLearner(policy, config.learner, config.objective, run_seed=config.seed,
-                           max_sequence_length=config.sampling.max_sequence_length)
+    learner = LocalLearner(
+        policy,
+        config.learner,
+        config.objective,
+        run_seed=config.seed,
+        max_sequence_length=config.sampling.max_sequence_length,
+    )
     sampling, shape = sampling_of(config), shape_of(config)
-    plan = LoopPlan(run_seed=config.seed, candidates_per_prompt=4, is_online=True, sampling=sampling, shape=shape,
-                    reference_update_interval=config.reference_update_interval)
+    plan = LoopPlan(
+        run_seed=config.seed,
+        candidates_per_prompt=4,
+        is_online=True,
+        sampling=sampling,
+        shape=shape,
+        reference_update_interval=config.reference_update_interval,
+    )
     prompts = load_prompts("shapes:train")
     weights = WeightDirectory(folder / "weights")
     interval = config.checkpoint.interval_updates
@@ -101,9 +125,19 @@ def straight_line(config: RunConfig, folder: Path) -> float:
                 scores = model.score([model.prepare(clip, request.prompt.text, config.sampling.fps) for clip in frames])
             rewards = scores.sum(1).tolist()
             members = tuple(
-                Scored(candidate=Candidate(group_id=request.group_id, prompt=request.prompt, shape=shape, seed=seed,
-                                           policy_version=batch.index, weights_hash="", latents=latents[i],
-                                           frames=None), scores={"sum": rewards[i]})
+                Scored(
+                    candidate=Candidate(
+                        group_id=request.group_id,
+                        prompt=request.prompt,
+                        shape=shape,
+                        seed=seed,
+                        policy_version=batch.index,
+                        weights_hash="",
+                        latents=latents[i],
+                        frames=None,
+                    ),
+                    scores={"sum": rewards[i]},
+                )
                 for i, seed in enumerate(request.seeds)
             )
             group = Group(group_id=request.group_id, prompt=request.prompt, members=members, rewards=tuple(rewards))
@@ -151,8 +185,12 @@ def measure(*, updates: int, rounds: int, inference_steps: int, interval: int) -
         "checkpoint_interval_updates": interval,
         "rounds": rounds,
         "machine": {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "ray": version("ray"),
-                     "diffusers": version("diffusers")},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "ray": version("ray"),
+            "diffusers": version("diffusers"),
+        },
     }
 
 
@@ -164,8 +202,16 @@ def main() -> None:
     parser.add_argument("--inference-steps", type=int, default=6, help="more make an update's compute longer")
     parser.add_argument("--json", action="store_true", help="the default and only form; accepted for symmetry")
     arguments = parser.parse_args()
-    print(json.dumps(measure(updates=arguments.updates, rounds=arguments.rounds, interval=arguments.interval,
-                             inference_steps=arguments.inference_steps)))
+    print(
+        json.dumps(
+            measure(
+                updates=arguments.updates,
+                rounds=arguments.rounds,
+                interval=arguments.interval,
+                inference_steps=arguments.inference_steps,
+            )
+        )
+    )
 
 
 if __name__ == "__main__":

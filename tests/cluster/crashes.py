@@ -2,8 +2,8 @@
 
     python -m tests.cluster.crashes CONFIG.json CRASHES.json
 
-CRASHES.json is a list of {"update": 3, "role": "learner", "moment": "scored"}; role is driver, generators, scorer, learner
-or mailbox; moment is one of MOMENTS. Each happens once. The same program with an empty list resumes the run.
+CRASHES.json is a list of {"update": 3, "role": "learner", "moment": "scored"}; role is one of ROLES,
+moment one of MOMENTS. Each happens once. The same program with an empty list resumes the run.
 """
 
 from __future__ import annotations
@@ -120,8 +120,14 @@ def run_with_crashes(config: RunConfig, crashes: Sequence[dict[str, Any]]) -> li
 def identity(run_dir: Path) -> list[tuple[Any, ...]]:
     """What must not depend on crashes or placement: selections, losses and weights, to the last bit."""
     return [
-        (line["update"], line["policy_version"], line["reference_version"], line["loss_hex"], line["weights_hash"],
-         tuple((p["group_id"], p["chosen_seed"], p["rejected_seed"]) for p in line["pairs"]))
+        (
+            line["update"],
+            line["policy_version"],
+            line["reference_version"],
+            line["loss_hex"],
+            line["weights_hash"],
+            tuple((p["group_id"], p["chosen_seed"], p["rejected_seed"]) for p in line["pairs"]),
+        )
         for line in RunDirectory(run_dir).read_metrics()
     ]
 
@@ -129,11 +135,22 @@ def identity(run_dir: Path) -> list[tuple[Any, ...]]:
 def tiny(folder: Path, *, run_id: str, mode: str, updates: int = 6, **sections: Any) -> RunConfig:
     """The bundled models at a tenth of the demo's work per update; a commit every third update, a swap every fourth."""
     content: dict[str, Any] = {
-        "run_id": run_id, "output_dir": str(folder), "updates": updates, "prompts_per_update": 2,
+        "run_id": run_id,
+        "output_dir": str(folder),
+        "updates": updates,
+        "prompts_per_update": 2,
         "reference_update_interval": 4,
         "policy": {"path": "shapes", "lora": {"rank": 4, "alpha": 8.0}},
-        "sampling": {"candidates_per_prompt": 2, "num_inference_steps": 2, "guidance_scale": 1.0,
-                     "max_sequence_length": 8, "num_frames": 9, "height": 32, "width": 32, "fps": 8.0},
+        "sampling": {
+            "candidates_per_prompt": 2,
+            "num_inference_steps": 2,
+            "guidance_scale": 1.0,
+            "max_sequence_length": 8,
+            "num_frames": 9,
+            "height": 32,
+            "width": 32,
+            "fps": 8.0,
+        },
         "prompts": {"train": "shapes:train"},
         "reward": {"calibration_samples": 8},
         "objective": {"beta": 100.0, "draws_per_pair": 1},

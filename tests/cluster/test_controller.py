@@ -51,8 +51,9 @@ class Recorder(SilentObserver):
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
     """Nine updates in one piece, with swaps at versions 4 and 8."""
     recorder = Recorder()
-    result = run(tiny(tmp_path_factory.mktemp("runs"), run_id="unbroken", mode="in_process", updates=9),
-                 observer=recorder)
+    result = run(
+        tiny(tmp_path_factory.mktemp("runs"), run_id="unbroken", mode="in_process", updates=9), observer=recorder
+    )
     assert result.ended == "completed"
     return result.run_dir, recorder
 
@@ -114,7 +115,13 @@ def test_a_killed_driver_is_resumed_to_the_same_run(
     config = tiny(tmp_path, run_id="killed", mode="in_process", updates=9)
     (tmp_path / "config.json").write_text(config.model_dump_json())
     (tmp_path / "crashes.json").write_text(json.dumps([{"update": 5, "role": "driver", "moment": moment}]))
-    command = [sys.executable, "-m", "tests.cluster.crashes", str(tmp_path / "config.json"), str(tmp_path / "crashes.json")]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.cluster.crashes",
+        str(tmp_path / "config.json"),
+        str(tmp_path / "crashes.json"),
+    ]
     assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
     assert identity(tmp_path / "killed") != identity(unbroken[0])
     result = run(config, observer=Recorder())  # the same command again is how a run goes on
@@ -141,10 +148,16 @@ def test_a_finished_group_of_an_unfinished_batch_is_not_drawn_again(tmp_path: Pa
     config = tiny(tmp_path, run_id="killed", mode="in_process", updates=2)
     (tmp_path / "config.json").write_text(config.model_dump_json())
     (tmp_path / "crashes.json").write_text(json.dumps([{"update": 1, "role": "driver", "moment": "sampled"}]))
-    command = [sys.executable, "-m", "tests.cluster.crashes", str(tmp_path / "config.json"), str(tmp_path / "crashes.json")]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.cluster.crashes",
+        str(tmp_path / "config.json"),
+        str(tmp_path / "crashes.json"),
+    ]
     assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
     directory = RunDirectory(tmp_path / "killed")
-    done = [path for path in sorted(directory.groups.rglob("*.json"))]
+    done = sorted(directory.groups.rglob("*.json"))
     written = {path: path.stat().st_mtime_ns for path in done}
     assert written
     run(config, observer=Recorder())
@@ -154,7 +167,10 @@ def test_a_finished_group_of_an_unfinished_batch_is_not_drawn_again(tmp_path: Pa
 def test_validation_is_measured_with_equal_noise_and_the_best_version_is_exported(tmp_path: Path) -> None:
     (tmp_path / "validation.txt").write_text("a red circle moving left slowly\na blue square moving up quickly\n")
     config = tiny(
-        tmp_path, run_id="validated", mode="in_process", updates=4,
+        tmp_path,
+        run_id="validated",
+        mode="in_process",
+        updates=4,
         prompts={"validation": str(tmp_path / "validation.txt"), "test": str(tmp_path / "validation.txt")},
         evaluation={"validation_interval_updates": 2, "keep_best": True, "samples_per_prompt": 2},
     )
@@ -183,8 +199,12 @@ def test_a_version_long_past_can_still_be_sampled_in_one_process(unbroken: tuple
 def test_early_stop_ends_the_run_when_validation_brings_nothing_better(tmp_path: Path) -> None:
     (tmp_path / "validation.txt").write_text("a red circle moving left slowly\n")
     config = tiny(
-        tmp_path, run_id="early", mode="in_process", updates=30,
-        prompts={"validation": str(tmp_path / "validation.txt")}, learner={"learning_rate": 1e-12},
+        tmp_path,
+        run_id="early",
+        mode="in_process",
+        updates=30,
+        prompts={"validation": str(tmp_path / "validation.txt")},
+        learner={"learning_rate": 1e-12},
         evaluation={"validation_interval_updates": 1, "early_stop_patience": 2, "samples_per_prompt": 2},
     )
     result = run(config, observer=Recorder())
@@ -194,7 +214,11 @@ def test_early_stop_ends_the_run_when_validation_brings_nothing_better(tmp_path:
 def test_the_test_compares_the_same_noise_and_writes_videos(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("a red circle moving left slowly\na blue square moving up quickly\n")
     config = tiny(
-        tmp_path, run_id="tested", mode="in_process", updates=1, prompts={"test": str(tmp_path / "test.txt")},
+        tmp_path,
+        run_id="tested",
+        mode="in_process",
+        updates=1,
+        prompts={"test": str(tmp_path / "test.txt")},
         evaluation={"ground_truth": "shapes", "samples_per_prompt": 2, "videos_in_report": 2},
     )
     result = run(config, observer=Recorder())
@@ -207,8 +231,14 @@ def test_the_test_compares_the_same_noise_and_writes_videos(tmp_path: Path) -> N
 
 
 def test_offline_pairs_all_come_from_the_initial_policy(tmp_path: Path) -> None:
-    config = tiny(tmp_path, run_id="offline", mode="in_process", updates=3, pairs={"source": "offline"},
-                  reference_update_interval=0)
+    config = tiny(
+        tmp_path,
+        run_id="offline",
+        mode="in_process",
+        updates=3,
+        pairs={"source": "offline"},
+        reference_update_interval=0,
+    )
     directory = RunDirectory(run(config, observer=Recorder()).run_dir)
     records = [directory.read_group(g) for line in directory.read_metrics() for g in line["group_ids"]]
     assert {record["policy_version"] for record in records if record} == {0}

@@ -9,7 +9,9 @@ from policies.shapes.prompts import TEST_PROMPTS
 from policies.types import Prompt, Sampling, VideoShape
 
 PLAN = EvaluationPlan(
-    seed=5, samples_per_prompt=3, shape=VideoShape(num_frames=9, height=32, width=32),
+    seed=5,
+    samples_per_prompt=3,
+    shape=VideoShape(num_frames=9, height=32, width=32),
     sampling=Sampling(num_inference_steps=6, guidance_scale=1.0, max_sequence_length=8),
 )
 PROMPTS = [Prompt(id=f"p{index}", text=text) for index, text in enumerate(TEST_PROMPTS[:4])]
@@ -19,10 +21,12 @@ def samples(*, visual: float, reward: float | None, brightness: float = 1.0) -> 
     found = []
     for index, prompt in enumerate(PROMPTS):
         for seed in range(3):
-            clip = world.render(prompt.text, np.random.default_rng([index, seed]),
-                                corruption=world.Corruption(visual=visual))
-            found.append(Sample(prompt=prompt, seed=seed, scores={}, reward=reward,
-                                frames=(clip * brightness).astype(np.uint8)))
+            clip = world.render(
+                prompt.text, np.random.default_rng([index, seed]), corruption=world.Corruption(visual=visual)
+            )
+            found.append(
+                Sample(prompt=prompt, seed=seed, scores={}, reward=reward, frames=(clip * brightness).astype(np.uint8))
+            )
     return found
 
 

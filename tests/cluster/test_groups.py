@@ -38,15 +38,23 @@ async def write(path: Path, chosen: np.ndarray, rejected: np.ndarray) -> str:
 def request(outcome: Outcome) -> SampleRequest:
     members = outcome.group.members
     return SampleRequest(
-        group_id=outcome.group_id, prompt=Prompt(id="p7", text=outcome.group.prompt.text), shape=SHAPE,
-        seeds=tuple(member.candidate.seed for member in members), policy_version=3,
+        group_id=outcome.group_id,
+        prompt=Prompt(id="p7", text=outcome.group.prompt.text),
+        shape=SHAPE,
+        seeds=tuple(member.candidate.seed for member in members),
+        policy_version=3,
         sampling=Sampling(num_inference_steps=1, guidance_scale=1.0, max_sequence_length=8),
     )
 
 
 async def draw(fakes: Fakes, directory: RunDirectory, *, weights_hash: str = "hash-3") -> Outcome:
     groups = RecordedGroups(
-        fakes, fakes, fakes, directory=directory, write_latents=write, weights_hash=lambda version: weights_hash,
+        fakes,
+        fakes,
+        fakes,
+        directory=directory,
+        write_latents=write,
+        weights_hash=lambda version: weights_hash,
         clock=PhaseClock(),
     )
     asked = request(fakes.outcome)
@@ -104,8 +112,10 @@ async def test_a_dropped_group_has_no_pair_to_read(tmp_path: Path) -> None:
 def test_scores_that_are_not_finite_are_recorded_as_failures() -> None:
     broken = group(rewards=(0.5, 1.0))
     members = (broken.members[0], Scored(candidate=broken.members[1].candidate, scores={"VQ": float("nan")}))
-    outcome = Drop(group=type(broken)(group_id=broken.group_id, prompt=broken.prompt, members=members,
-                                      rewards=(0.5, None)), reason="too_few_scores")
+    outcome = Drop(
+        group=type(broken)(group_id=broken.group_id, prompt=broken.prompt, members=members, rewards=(0.5, None)),
+        reason="too_few_scores",
+    )
     record = record_of(outcome, latents_sha256=None)
     assert record["members"][1]["scores"] is None
     assert record["members"][1]["failure"] == "scores are not finite"

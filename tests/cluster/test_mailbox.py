@@ -1,4 +1,5 @@
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ async def test_a_command_reaches_the_rank_and_its_answer_comes_back():
     mailbox = Mailbox(world_size=1, is_exact=True)
     execution = asyncio.ensure_future(mailbox.execute({0: update(0)}))
     assert await do(mailbox, 0, answer("w1")) == update(0)
-    assert await execution == {"answers": [answer("w1")], "pids": [10]}
+    assert await execution == {"answers": [answer("w1")], "pids": [10], "mailbox": os.getpid()}
 
 
 async def test_a_poll_waits_for_a_command_and_gives_up_without_one():
@@ -135,7 +136,10 @@ async def test_members_are_known_when_every_rank_has_asked():
 
 async def test_a_failure_reaches_whoever_waits_and_whoever_comes_later():
     mailbox = Mailbox(world_size=1, is_exact=True)
-    execution, members = asyncio.ensure_future(mailbox.execute({0: update(0)})), asyncio.ensure_future(mailbox.members())
+    execution, members = (
+        asyncio.ensure_future(mailbox.execute({0: update(0)})),
+        asyncio.ensure_future(mailbox.members()),
+    )
     await asyncio.sleep(0)
     await mailbox.fail(0, {"type": "InputError", "message": "no such target", "trace": ""})
     for reply in (await execution, await members, await mailbox.execute({1: update(1)})):
@@ -151,3 +155,12 @@ async def test_what_no_commit_leads_back_to_is_forgotten():
     await mailbox.forget(2)
     assert await mailbox.poll(0, 1, member(), None, 0.01) is None
     assert await mailbox.poll(0, 2, member(), None, 0.01) == update(2)
+
+
+async def test_a_reborn_mailbox_says_which_command_a_rebuilt_group_needs():
+    reborn = Mailbox(world_size=1, is_exact=True)
+    poll = asyncio.ensure_future(reborn.poll(0, 2, member(incarnation=2), None, WAIT_S))
+    assert await reborn.execute({4: update(4)}) == {"missing": 2}
+    execution = asyncio.ensure_future(reborn.execute({position: update(position) for position in range(2, 5)}))
+    assert await poll == update(2)
+    execution.cancel()

@@ -11,8 +11,12 @@ from tests.cluster.outcomes import drop, pair
 
 def update(loss: float | None = math.log(2), metrics: dict[str, float] | None = None) -> Update:
     stats = UpdateStats(
-        batch_index=3, policy_version=3, reference_version=0, loss=loss,
-        metrics={"implicit_accuracy": 0.5} if metrics is None else metrics, weights_hash="hash-4",
+        batch_index=3,
+        policy_version=3,
+        reference_version=0,
+        loss=loss,
+        metrics={"implicit_accuracy": 0.5} if metrics is None else metrics,
+        weights_hash="hash-4",
     )
     return Update(batch_index=3, outcomes=(pair(), drop()), stats=stats)
 
@@ -25,10 +29,17 @@ def test_the_line_says_which_pair_trained_and_what_was_dropped() -> None:
     found = line(update())
     assert found["update"] == 3
     assert found["group_ids"] == ["u000003-p001"]
-    assert found["pairs"] == [{
-        "group_id": "u000003-p001", "prompt_id": "p7", "prompt": "a red circle moving left slowly",
-        "chosen_seed": 102, "rejected_seed": 101, "chosen_reward": 0.5, "rejected_reward": -1.0,
-    }]
+    assert found["pairs"] == [
+        {
+            "group_id": "u000003-p001",
+            "prompt_id": "p7",
+            "prompt": "a red circle moving left slowly",
+            "chosen_seed": 102,
+            "rejected_seed": 101,
+            "chosen_reward": 0.5,
+            "rejected_reward": -1.0,
+        }
+    ]
     assert (found["dropped"], found["dropped_reasons"], found["drop_rate"]) == (1, {"too_few_scores": 1}, 0.5)
 
 

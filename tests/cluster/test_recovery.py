@@ -45,10 +45,16 @@ def test_a_killed_driver_leaves_no_process_and_is_resumed_to_the_same_run(unbrok
     config = tiny(tmp_path, run_id="killed", mode="split", updates=UPDATES)
     (tmp_path / "config.json").write_text(config.model_dump_json())
     (tmp_path / "crashes.json").write_text(json.dumps([{"update": 8, "role": "driver", "moment": "saved"}]))
-    command = [sys.executable, "-m", "tests.cluster.crashes", str(tmp_path / "config.json"), str(tmp_path / "crashes.json")]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.cluster.crashes",
+        str(tmp_path / "config.json"),
+        str(tmp_path / "crashes.json"),
+    ]
     before = tokens()
     assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
-    gone, alive = psutil.wait_procs([p for p, token in tokens().items() if token not in before.values()], timeout=10)
+    _, alive = psutil.wait_procs([p for p, token in tokens().items() if token not in before.values()], timeout=10)
     assert alive == []
     result = run(config, observer=SilentObserver())
     assert result.ended == "completed"

@@ -16,8 +16,12 @@ def commit(directory: RunDirectory, update: int, content: bytes = b"state") -> N
     write_atomic(folder / "learner.safetensors", content)
     (directory.weights / f"{update:06d}").mkdir(parents=True)
     directory.commit(
-        update=update, position=update + 1, reference_version=0, weights_hash=f"hash-{update}",
-        files={"learner.safetensors": sha256(folder / "learner.safetensors")}, group_ids=[],
+        update=update,
+        position=update + 1,
+        reference_version=0,
+        weights_hash=f"hash-{update}",
+        files={"learner.safetensors": sha256(folder / "learner.safetensors")},
+        group_ids=[],
     )
 
 

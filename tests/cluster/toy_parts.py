@@ -47,8 +47,14 @@ class ToyGenerator:
         latents = np.random.default_rng(seed).standard_normal(LATENT, np.float32) + np.float32(weights.mean())
         frames = np.full(FRAMES, np.clip(128 + 32 * latents.mean() * 100, 0, 255), np.uint8)
         return Candidate(
-            group_id=request.group_id, prompt=request.prompt, shape=request.shape, seed=seed,
-            policy_version=request.policy_version, weights_hash=digest(weights), latents=latents, frames=frames,
+            group_id=request.group_id,
+            prompt=request.prompt,
+            shape=request.shape,
+            seed=seed,
+            policy_version=request.policy_version,
+            weights_hash=digest(weights),
+            latents=latents,
+            frames=frames,
         )
 
 
@@ -63,8 +69,10 @@ class ToyScorer:
         return {"name": "brightness", "revision": "1", "dimensions": ["brightness"]}
 
     async def score(self, candidates: Sequence[Candidate]) -> list[Scored]:
-        return [Scored(candidate=c, scores={"brightness": float(c.frames.mean()) + (c.seed % 1000) / 1e6})
-                for c in candidates]
+        return [
+            Scored(candidate=c, scores={"brightness": float(c.frames.mean()) + (c.seed % 1000) / 1e6})
+            for c in candidates
+        ]
 
 
 class ToyLearner:
@@ -98,8 +106,12 @@ class ToyLearner:
         loss = float(np.square(self._weights - self._reference).sum() + total.sum())
         self._weights = self._weights + 0.1 * total / max(len(batch), 1)
         self._stats = UpdateStats(
-            batch_index=batch_index, policy_version=self.policy_version, reference_version=self.reference_version,
-            loss=loss, metrics={"norm": float(np.linalg.norm(total))}, weights_hash=self.weights_hash,
+            batch_index=batch_index,
+            policy_version=self.policy_version,
+            reference_version=self.reference_version,
+            loss=loss,
+            metrics={"norm": float(np.linalg.norm(total))},
+            weights_hash=self.weights_hash,
         )
         self.policy_version += 1
         return self._stats
@@ -119,8 +131,10 @@ class ToyLearner:
 
     def save(self, folder: Path) -> dict[str, str]:
         state = {
-            "weights": self._weights.tolist(), "reference": self._reference.tolist(),
-            "policy_version": self.policy_version, "reference_version": self.reference_version,
+            "weights": self._weights.tolist(),
+            "reference": self._reference.tolist(),
+            "policy_version": self.policy_version,
+            "reference_version": self.reference_version,
         }
         write_atomic(folder / "state.json", json.dumps(state).encode())
         return {"state.json": sha256(folder / "state.json")}

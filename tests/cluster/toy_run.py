@@ -1,4 +1,7 @@
-"""The loop over toy parts, with commits, on Ray or in this process: `python -m tests.cluster.toy_run RUN_DIR UPDATES`."""
+"""The loop over toy parts, with commits, on Ray or in this process.
+
+python -m tests.cluster.toy_run RUN_DIR UPDATES
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,18 @@ from cluster.latents import write_latents
 from cluster.phases import PhaseClock
 from cluster.run_directory import RunDirectory
 from policies.online_vpo import LoopPlan, PromptBatch, run_online_vpo
-from policies.types import Group, Pair, Prompt, SampleRequest, Sampling, Scored, Selection, Update, UpdateStats, VideoShape
+from policies.types import (
+    Group,
+    Pair,
+    Prompt,
+    SampleRequest,
+    Sampling,
+    Scored,
+    Selection,
+    Update,
+    UpdateStats,
+    VideoShape,
+)
 from tests.cluster.toy_parts import FACTORIES
 
 COMMIT_INTERVAL = 4

@@ -62,9 +62,11 @@ def main() -> None:
         begun = time.time()
         print(f"== {name}", file=sys.stderr, flush=True)
         body = SECTIONS[name](arguments.jobs)
-        stamp = (f"_{time.strftime('%Y-%m-%d')}, {time.time() - begun:.0f} s, {platform.machine()}, "
-                 f"Python {platform.python_version()}, torch {version('torch')}, ray {version('ray')}, "
-                 f"diffusers {version('diffusers')}_")
+        stamp = (
+            f"_{time.strftime('%Y-%m-%d')}, {time.time() - begun:.0f} s, {platform.machine()}, "
+            f"Python {platform.python_version()}, torch {version('torch')}, ray {version('ray')}, "
+            f"diffusers {version('diffusers')}_"
+        )
         LOG.write_text(replace_section(LOG.read_text(), name, f"{stamp}\n\n{body}"))
 
 

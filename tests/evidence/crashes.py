@@ -24,8 +24,9 @@ def run_all() -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        unbroken = run(tiny(folder, run_id="unbroken", mode="in_process", updates=UPDATES),
-                       observer=SilentObserver()).run_dir
+        unbroken = run(
+            tiny(folder, run_id="unbroken", mode="in_process", updates=UPDATES), observer=SilentObserver()
+        ).run_dir
         for role in ROLES:
             for moment in MOMENTS:
                 config = tiny(folder, run_id=f"{role}-{moment}", mode="split", updates=UPDATES)
@@ -35,10 +36,15 @@ def run_all() -> list[dict[str, Any]]:
                     assert code == -9, code
                     code = crash(config, None, folder)
                 directory = folder / str(config.run_id)
-                rows.append({
-                    "part": role, "moment": moment, "exit": code, "seconds": time.perf_counter() - begun,
-                    "equal": identity(directory) == identity(unbroken) and same_state(directory, unbroken),
-                })
+                rows.append(
+                    {
+                        "part": role,
+                        "moment": moment,
+                        "exit": code,
+                        "seconds": time.perf_counter() - begun,
+                        "equal": identity(directory) == identity(unbroken) and same_state(directory, unbroken),
+                    }
+                )
                 print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
@@ -53,6 +59,11 @@ def crash(config: RunConfig, planned: dict[str, Any] | None, folder: Path) -> in
 
 def table(rows: list[dict[str, Any]]) -> str:
     """As Markdown."""
-    lines = ["| killed | moment | selections, losses and final state equal the unbroken run | seconds |", "|---|---|---|---|"]
-    lines += [f"| {r['part']} | {r['moment']} | {'yes' if r['equal'] else '**NO**'} | {r['seconds']:.0f} |" for r in rows]
+    lines = [
+        "| killed | moment | selections, losses and final state equal the unbroken run | seconds |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['part']} | {r['moment']} | {'yes' if r['equal'] else '**NO**'} | {r['seconds']:.0f} |" for r in rows
+    ]
     return "\n".join(lines)

@@ -2,9 +2,9 @@
 
     python -m tests.evidence.experiments [--only default random ...] [--jobs 2] [--output FILE.json]
 
-Each run is the program itself (`onlinevpo demo --mode in_process --json`) in a process of its own, one thread each, with
-evaluation noise that no setting was chosen on. Equal updates everywhere; where N differs, prompts differ so that the
-number of videos is equal.
+Each run is the program itself (`onlinevpo demo --mode in_process --json`) in a process of its own, one thread each,
+with evaluation noise that no setting was chosen on. Equal updates everywhere; where N differs, the number of prompts
+differs too, so that the number of videos is equal.
 """
 
 from __future__ import annotations
@@ -42,12 +42,15 @@ EXPERIMENTS = (
     Experiment(name="offline, swap K=20", overrides=("pairs.source=offline",)),
     Experiment(name="N=2, 16 prompts", overrides=("sampling.candidates_per_prompt=2", "prompts_per_update=16")),
     Experiment(name="N=2, 8 prompts (half the videos)", overrides=("sampling.candidates_per_prompt=2",)),
-    Experiment(name="N=6, 5 prompts (30 videos)",
-               overrides=("sampling.candidates_per_prompt=6", "prompts_per_update=5")),
+    Experiment(
+        name="N=6, 5 prompts (30 videos)", overrides=("sampling.candidates_per_prompt=6", "prompts_per_update=5")
+    ),
     Experiment(name="N=6, 8 prompts (half as many videos again)", overrides=("sampling.candidates_per_prompt=6",)),
     Experiment(name="beta (1-t)^2, beta 100", overrides=("objective.beta_schedule=quadratic",)),
-    Experiment(name="beta (1-t)^2, beta 300 (equal mean)",
-               overrides=("objective.beta_schedule=quadratic", "objective.beta=300")),
+    Experiment(
+        name="beta (1-t)^2, beta 300 (equal mean)",
+        overrides=("objective.beta_schedule=quadratic", "objective.beta=300"),
+    ),
     Experiment(name="reward = VQ only", overrides=("reward.weights={VQ: 1}",)),
     Experiment(name="reward = MQ only", overrides=("reward.weights={MQ: 1}",)),
     Experiment(name="reward = TA only", overrides=("reward.weights={TA: 1}",)),
@@ -89,8 +92,12 @@ def run_all(experiments: Sequence[Experiment], *, jobs: int) -> dict[str, list[d
             found = future.result()
             results[experiment.name].append(found)
             test = found["test"]
-            print(f"[{done}/{len(work)}] {experiment.name}, seed {seed}: ground truth "
-                  f"{test['ground_truth_before']:.3f} -> {test['ground_truth_after']:.3f}", file=sys.stderr, flush=True)
+            print(
+                f"[{done}/{len(work)}] {experiment.name}, seed {seed}: ground truth "
+                f"{test['ground_truth_before']:.3f} -> {test['ground_truth_after']:.3f}",
+                file=sys.stderr,
+                flush=True,
+            )
     return results
 
 
@@ -102,8 +109,9 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
         gains = [t["ground_truth_after"] - t["ground_truth_before"] for t in tests]
         matched = [t["ground_truth_after_energy_matched"] - t["ground_truth_before"] for t in tests]
         cells = [spread([t[key] for t in tests]) for key in COLUMNS.values()]
-        lines.append(f"| {name} | {len(runs)} | {spread(gains, sign='+')} | {spread(matched, sign='+')} | "
-                     f"{' | '.join(cells)} |")
+        lines.append(
+            f"| {name} | {len(runs)} | {spread(gains, sign='+')} | {spread(matched, sign='+')} | {' | '.join(cells)} |"
+        )
     return "\n".join(lines)
 
 

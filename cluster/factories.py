@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,18 @@ class LearnerPart(Protocol):
     def restore(self, folder: Path) -> None:
         """Goes on from what `save` wrote."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A function by name: only the process that calls it imports its module. The models behind it take 3 s of CPU to
+    import, and a run starts in several processes that pass a factory on without calling it."""
+
+    module: str
+    name: str
+
+    def __call__(self, *arguments: Any) -> Any:
+        return getattr(importlib.import_module(self.module), self.name)(*arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +35,7 @@ def describe(error: BaseException) -> dict[str, str]:
 def rebuild(part: str, failure: Mapping[str, Any]) -> OnlineVPOError:
     """The exception that `describe` was given, if it is of our own tree; otherwise one that quotes it."""
     kind = vars(errors).get(failure["type"])
-    if isinstance(kind, type) and issubclass(kind, OnlineVPOError) and failure["type"] not in vars(builtins):
+    if isinstance(kind, type) and issubclass(kind, OnlineVPOError):
         error: OnlineVPOError = kind(failure["message"])
     else:
         error = PartError(f"{part} raised {failure['type']}: {failure['message']}")

@@ -111,8 +111,8 @@ class RayLearner:
         await self._ask(lambda: self._mailbox.forget.remote(before))
 
     async def stop(self) -> None:
-        """Lets the ranks return. Whoever does not is ended with the cluster."""
-        if not self._ended.done():
+        """Lets the ranks return, if they are up. Whoever does not is ended with the cluster."""
+        if self.pids and not self._ended.done():
             self._mailbox.execute.remote({self.position: {"kind": "stop"}})
             await asyncio.wait([self._ended], timeout=STOP_LIMIT_S)
         if self._ended.done():

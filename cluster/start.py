@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from cluster.config import RunConfig
-from cluster.factories import Factories
-from cluster.parts import generator_part, learner_part, scorer_part
+from cluster.factories import Factories, Named
 from cluster.placement import Placement
 from cluster.run_directory import RunDirectory
 
@@ -20,5 +19,9 @@ async def start_placement(config: RunConfig, directory: RunDirectory) -> Placeme
         return await InProcessPlacement.start(config, directory.path)
     from cluster.split import SplitPlacement
 
-    parts = Factories(generator=generator_part, scorer=scorer_part, learner=learner_part)
+    parts = Factories(
+        generator=Named("cluster.parts", "generator_part"),
+        scorer=Named("cluster.parts", "scorer_part"),
+        learner=Named("cluster.parts", "learner_part"),
+    )
     return await SplitPlacement.start(config, directory.path, factories=parts)

@@ -99,15 +99,17 @@ def train_bradley_terry(
     batches: Iterator[PairBatch[Inputs]],
     config: BradleyTerryConfig,
     *,
+    is_muon: Callable[[str, Tensor], bool] = lambda name, weight: False,
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Trains a reward model in place on labelled pairs, with AdamW and a rate that falls linearly to zero.
+    """Trains a reward model in place on labelled pairs, with a learning rate that falls linearly to zero.
 
     Args:
         model: its parameters that need a gradient are trained.
         score: raw scores (B, D) of one side of a batch, through the model.
         batches: endless.
         config: see BradleyTerryConfig; theta = 1 trains without ties.
+        is_muon: which parameters Muon takes (see policies.optimizers); AdamW takes the others, by default all.
         progress: called after each step.
     Returns:
         The same model, in evaluation mode.
@@ -116,7 +118,7 @@ def train_bradley_terry(
     """
     schedule = Schedule(lr=config.lr, steps=config.steps, warmup_steps=config.warmup_steps, decay_start=0.0)
     model.train()
-    descent = Descent(model, schedule, is_muon=lambda name, weight: False)
+    descent = Descent(model, schedule, is_muon=is_muon)
     for step in range(1, config.steps + 1):
         batch = next(batches)
         first_BD, second_BD = score(batch.first), score(batch.second)

@@ -35,7 +35,7 @@ from policies.shapes.pairs import training_batches
 from policies.shapes.pretrain import FAULTS, fill_bank, new_transformer
 from policies.shapes.prompts import TEST_PROMPTS, TRAIN_PROMPTS
 from policies.shapes.readme import policy_readme, reward_readme
-from policies.shapes.reward import new_reward_model
+from policies.shapes.reward import is_inner_matrix, new_reward_model
 from policies.shapes.text import embed, new_text_encoder, new_tokenizer
 from policies.shapes.truth import score_clips
 from policies.shapes.vae import VaeTraining, train_vae
@@ -54,7 +54,7 @@ class BuildSettings:
     policy_clips: int = 12_000
     policy_faults: FaultRates = FAULTS
     policy_batch: int = 32
-    reward: BradleyTerryConfig = field(default_factory=BradleyTerryConfig)
+    reward: BradleyTerryConfig = field(default_factory=lambda: BradleyTerryConfig(lr=3e-3))
     reward_bank_pairs: int = 1920
     reward_batch_pairs: int = 32
     readme_clips_per_prompt: int = 4
@@ -148,7 +148,12 @@ def build_reward(output_dir: Path, seed: int, settings: BuildSettings, progress:
         bank_pairs=settings.reward_bank_pairs,
     )
     train_bradley_terry(
-        model, lambda side: model(*side), batches, settings.reward, progress=_staged("reward", progress)
+        model,
+        lambda side: model(*side),
+        batches,
+        settings.reward,
+        is_muon=is_inner_matrix,
+        progress=_staged("reward", progress),
     )
     with _replacing(output_dir / "reward") as folder:
         model.save_pretrained(folder)
@@ -203,7 +208,9 @@ def _staged(stage: str, progress: StageProgress | None) -> Callable[[int, int, f
 
 def _load_vae(output_dir: Path) -> AutoencoderKLWan:
     folder = _existing(output_dir / "policy" / "vae", "vae")
-    return AutoencoderKLWan.from_pretrained(folder).eval().requires_grad_(False)
+    vae = AutoencoderKLWan.from_pretrained(folder).eval().requires_grad_(False)
+    vae.register_to_config(_name_or_path="")  # or this machine's path would be saved into the pipeline's folder
+    return vae
 
 
 def _existing(folder: Path, stage: str) -> Path:

@@ -25,7 +25,7 @@ from policies.shapes.reward import ShapesRewardModel
 from policies.shapes.vae import decode_parallel, encode_parallel, to_clips, to_video
 from policies.shapes.world import Clips, Corruption, FaultRates, render_batch
 
-FAULTS = FaultRates(visual=0.65, motion=0.65, wrong=0.2, min_severity=0.05)
+FAULTS = FaultRates(visual=0.5, motion=0.5, wrong=0.3, min_severity=0.05)
 TIE_SEVERITY = 0.12
 """Severities closer than this are a tie: nobody could tell them apart."""
 

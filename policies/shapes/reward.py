@@ -125,6 +125,11 @@ class ShapesRewardModel(PreTrainedModel):  # type: ignore[misc]
         return torch.cat([layout_BD, F.silu(self.statistics(torch.cat(summary[:-2], 1)))], dim=1)
 
 
+def is_inner_matrix(name: str, weight: Tensor) -> bool:
+    """Weights between features, which Muon trains: not those at the pixels (stages.0) and not the scores (2.weight)."""
+    return weight.dim() >= 2 and not name.startswith("stages.0") and not name.endswith("2.weight")
+
+
 def _head(features: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(2 * features, features), nn.SiLU(), nn.Linear(features, outputs))
 

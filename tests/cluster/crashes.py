@@ -9,6 +9,7 @@ moment one of MOMENTS. Each happens once. The same program with an empty list re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -39,12 +40,13 @@ class Crashes:
     done: list[dict[str, Any]] = field(default_factory=list)
 
     def at(self, moment: str, update: int) -> None:
-        """Kills what is due at this moment."""
+        """Kills what is due at this moment; one at a time, and later if it is dead and not yet replaced."""
         for crash in [c for c in self.pending if c["moment"] == moment and c["update"] <= update]:
-            self.pending.remove(crash)
-            self.done.append(crash)
-            os.kill(self._pid(crash["role"]), signal.SIGKILL)
-            return  # one at a time, or the second would hit a process that is gone
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid(crash["role"]), signal.SIGKILL)
+                self.pending.remove(crash)
+                self.done.append(crash)
+                return
 
     def _pid(self, role: str) -> int:
         if role == "driver":

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
+from ray import serve
 
 from cluster.errors import PartError
 from cluster.generators import GeneratorPool
@@ -148,6 +149,20 @@ async def test_a_generator_that_hangs_is_replaced_until_its_budget_is_spent(plac
     with pytest.raises(PartError, match=r"died 1 times, and placement\.max_restarts is 0; (?s:.*)its log ends"):
         await pool.sample(request("hang"))
     await pool.close()
+
+
+async def test_a_group_without_scores_carries_the_reason_and_a_server_that_is_gone_ends_the_run(
+    placement: SplitPlacement, tmp_path: Path
+):
+    config = toy_config(deadlines={"score_s": 1.0})
+    other = SplitPlacement(config, tmp_path, FACTORIES)  # its reward server alone, beside the other one
+    await other._start_scorer()
+    dark, slow = [await placement.generator.sample(request(text)) for text in ("unscorable", "slow")]
+    assert [one.failure for one in await other.scorer.score(dark)] == ["ValueError: frames are too dark"] * 2
+    assert [one.failure for one in await other.scorer.score(slow)] == ["not scored within 1 s: no replica answered"] * 2
+    await asyncio.to_thread(serve.delete, other._name)
+    with pytest.raises(PartError, match=r"the reward server onlinevpo-[0-9a-f]+ is gone"):
+        await other.scorer.score(dark)
 
 
 async def test_a_process_has_one_ray_at_a_time(placement: SplitPlacement, tmp_path: Path):

@@ -69,6 +69,10 @@ class ToyScorer:
         return {"name": "brightness", "revision": "1", "dimensions": ["brightness"]}
 
     async def score(self, candidates: Sequence[Candidate]) -> list[Scored]:
+        if candidates[0].prompt.text == "unscorable":
+            raise ValueError("frames are too dark")
+        if candidates[0].prompt.text == "slow":
+            time.sleep(3600)
         return [
             Scored(candidate=c, scores={"brightness": float(c.frames.mean()) + (c.seed % 1000) / 1e6})
             for c in candidates

@@ -84,7 +84,7 @@ def test_training_lowers_the_loss() -> None:
     seen: list[float] = []
     model = tiny_transformer()
     black = iter(lambda: (torch.zeros(8, 4, 2, 2, 4), torch.ones(8, 7, 5)), None)  # then the velocity is the noise
-    config = PretrainConfig(steps=80, warmup_steps=2, lr=0.03)
+    config = PretrainConfig(steps=80, warmup_steps=2, lr=0.2)
     pretrain(model, black, config, seed=0, progress=lambda done, steps, loss: seen.append(loss))
     assert len(seen) == 80
     assert sum(seen[-10:]) < 0.5 * sum(seen[:10])

@@ -60,7 +60,7 @@ class Mailbox:
         while self._failure is None and len(self._answers[last]) < self._world_size:
             missing = [asked for asked in self._asked.values() if asked < last and asked not in self._commands]
             if missing:
-                pass
+                return {"missing": min(missing)}
             await self._news.wait()
         if self._failure is not None:
             return {"failure": self._failure}

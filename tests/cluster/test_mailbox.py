@@ -164,3 +164,14 @@ async def test_a_reborn_mailbox_says_which_command_a_rebuilt_group_needs():
     execution = asyncio.ensure_future(reborn.execute({position: update(position) for position in range(2, 5)}))
     assert await poll == update(2)
     execution.cancel()
+
+
+async def test_an_answer_of_a_group_that_died_meanwhile_does_not_complete_the_rebuilt_ones():
+    mailbox = Mailbox(world_size=2, is_exact=True)
+    execution = asyncio.ensure_future(mailbox.execute({0: update(0)}))
+    await do(mailbox, 0, answer("w1"), rank=0, incarnation=1)
+    await do(mailbox, 0, answer("w1"), rank=1, incarnation=2)
+    await asyncio.sleep(0.01)
+    assert not execution.done()
+    await do(mailbox, 0, answer("w1"), rank=0, incarnation=2)
+    assert len((await execution)["answers"]) == 2

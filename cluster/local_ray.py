@@ -26,11 +26,12 @@ from ray._private import auto_init_hook
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from cluster.config import DeadlinesConfig, PlacementConfig
-from cluster.reaper import TEMPORARY_PREFIX, TOKEN_VARIABLE, Reaper
+from cluster.reaper import TEMPORARY_PREFIX, TOKEN_VARIABLE, Reaper, sweep
 from policies.errors import ClusterError, InputError
 
 LONGEST_TEMPORARY = 40  # characters; a socket path ends after 107, and Ray adds up to 66
 LOG_LINES = 20
+START_ATTEMPTS = 3  # Ray gives its processes 30 s each to report, which a busy machine can exceed
 CONNECT_LIMIT_S = 30.0  # a wrong address should not take `deadlines.start_s` to be noticed
 
 
@@ -111,20 +112,31 @@ class RaySession:
         self._set_environment(_private_settings(token))
         AuthenticationTokenLoader.instance().reset_cache()
         Config.initialize("")  # Ray read its settings when it was imported; let it see ours
-        try:
-            with _quiet():
-                ray.init(
-                    address="local",
-                    _temp_dir=str(self._temporary / "ray"),
-                    num_cpus=self._logical_cpus(),
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=False,
-                )
-        except Exception as error:
-            raise ClusterError(f"a private Ray cluster could not be started: {error}") from error
+        for attempt in range(START_ATTEMPTS):
+            try:
+                self._init_private()
+                break
+            except Exception as error:
+                with contextlib.suppress(Exception):
+                    ray.shutdown()
+                sweep(token)
+                if attempt == START_ATTEMPTS - 1:
+                    raise ClusterError(f"a private Ray cluster could not be started: {error}") from error
         self._check_gpus()
+
+    def _init_private(self) -> None:
+        assert self._temporary is not None
+        with _quiet():
+            ray.init(
+                address="local",
+                _temp_dir=str(self._temporary / "ray"),
+                _node_ip_address="127.0.0.1",  # nothing of it can be reached from elsewhere
+                num_cpus=self._logical_cpus(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+            )
 
     def _logical_cpus(self) -> int:
         """Twice what is needed, whatever the machine has: a part may start again before its last life has ended."""

@@ -130,7 +130,6 @@ class RaySession:
             ray.init(
                 address="local",
                 _temp_dir=str(self._temporary / "ray"),
-                _node_ip_address="127.0.0.1",  # nothing of it can be reached from elsewhere
                 num_cpus=self._logical_cpus(),
                 include_dashboard=False,
                 log_to_driver=False,

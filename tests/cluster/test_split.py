@@ -17,7 +17,6 @@ import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
-from ray import serve
 
 from cluster.errors import PartError
 from cluster.generators import GeneratorPool
@@ -160,6 +159,8 @@ async def test_a_group_without_scores_carries_the_reason_and_a_server_that_is_go
     dark, slow = [await placement.generator.sample(request(text)) for text in ("unscorable", "slow")]
     assert [one.failure for one in await other.scorer.score(dark)] == ["ValueError: frames are too dark"] * 2
     assert [one.failure for one in await other.scorer.score(slow)] == ["not scored within 1 s: no replica answered"] * 2
+    from ray import serve  # warns when it is imported, which only a test may
+
     await asyncio.to_thread(serve.delete, other._name)
     with pytest.raises(PartError, match=r"the reward server onlinevpo-[0-9a-f]+ is gone"):
         await other.scorer.score(dark)

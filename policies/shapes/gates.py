@@ -27,9 +27,7 @@ def mean_scores(scores: Sequence[TruthScores]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def round_trip(
-    vae: AutoencoderKLWan, *, seed: int, prompts: Sequence[str] = ALL_PROMPTS
-) -> dict[str, float]:
+def round_trip(vae: AutoencoderKLWan, *, seed: int, prompts: Sequence[str] = ALL_PROMPTS) -> dict[str, float]:
     """Scores of clean clips, one per prompt, after encoding and decoding: the ceiling of any policy."""
     clips = render_batch(prompts, np.random.default_rng(seed))
     videos = torch.split(to_video(clips), 48)

@@ -46,7 +46,9 @@ def test_every_command_and_the_code_of_the_readme_run(tmp_path: Path) -> None:
 
 def test_make_targets_of_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"make (\w+)", README)):
+    targets = set(re.findall(r"(?:`|^)make (\w+)", README, re.MULTILINE))
+    assert {"demo", "test"} <= targets
+    for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 

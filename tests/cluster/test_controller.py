@@ -108,6 +108,7 @@ def test_a_first_signal_finishes_the_update_and_a_resumed_run_equals_the_unbroke
     assert identity(resumed.run_dir) == identity(unbroken[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_driver_is_resumed_to_the_same_run(
     unbroken: tuple[Path, Recorder], tmp_path: Path, moment: str

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cluster.config import RunConfig
 from cluster.evaluation import EvaluationPlan, draw_samples
 from cluster.parts import sampling_of, shape_of
 from cluster.run_directory import RunDirectory, write_atomic
 from policies.calibration import Calibration, Reward
+from policies.errors import InputError
 from policies.online_vpo import Generator, Scorer
 from policies.prompts import prompt_batches
 from policies.seeds import seed_for
@@ -23,16 +25,32 @@ async def calibrated_reward(
     *,
     generator: Generator,
     scorer: Scorer,
-    dimensions: Sequence[str],
+    reward_model: Mapping[str, Any],
 ) -> Reward:
-    """The run's reward. Raw weighted sums need no calibration; z-scores read the run's own, or make it."""
+    """The run's reward. Raw weighted sums need no calibration; otherwise the run's own is read, or made.
+
+    Args:
+        reward_model: what the scorer says that it scores with.
+    """
+    dimensions = reward_model["dimensions"]
     if config.reward.combine == "weighted_sum":
         return Reward.of(config.reward, dimensions=dimensions)
     file = directory.path / "calibration.json"
     if not file.is_file():
-        calibration = await _calibrate(config, prompts, generator=generator, scorer=scorer)
+        if config.reward.combine == "own_scale":
+            calibration = _own_scale(reward_model)
+        else:
+            calibration = await _calibrate(config, prompts, generator=generator, scorer=scorer)
         write_atomic(file, calibration.to_json().encode(), flush=True)
     return Reward.of(config.reward, dimensions=dimensions, calibration=Calibration.from_json(file.read_text()))
+
+
+def _own_scale(reward_model: Mapping[str, Any]) -> Calibration:
+    if reward_model["own_scale"] is None:
+        raise InputError(
+            f"reward.combine own_scale: {reward_model['name']} was published without a scale of its own; use mean_z"
+        )
+    return Calibration(**reward_model["own_scale"])
 
 
 async def _calibrate(

@@ -17,6 +17,7 @@ from policies.config import (
     PositiveInt,
     RewardConfig,
     SamplingConfig,
+    ShapesRewardConfig,
 )
 
 
@@ -112,7 +113,7 @@ class RunConfig(Config):
     sampling: SamplingConfig = SamplingConfig()
     prompts: PromptsConfig
     pairs: PairsConfig = PairsConfig()
-    reward: RewardConfig = RewardConfig()
+    reward: RewardConfig = ShapesRewardConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     learner: LearnerConfig = LearnerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()

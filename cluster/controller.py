@@ -170,7 +170,7 @@ class _Run:
             self.prompts["train"],
             generator=placement.generator,
             scorer=placement.scorer,
-            dimensions=(await placement.reward_model())["dimensions"],
+            reward_model=await placement.reward_model(),
         )
 
     async def _train(self, placement: Placement, reward: Reward, validation: Validation, signals: StopSignals) -> Ended:

@@ -19,7 +19,7 @@ class RewardScorer(Scorer, Protocol):
     """A scorer that can say what it scores with."""
 
     def describe(self) -> dict[str, Any]:
-        """Name, revision and dimensions of the reward model."""
+        """Name, revision, files, dimensions and own scale of the reward model."""
         ...
 
 

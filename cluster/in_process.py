@@ -104,7 +104,7 @@ class InProcessPlacement:
         return cls(config, run_dir)
 
     async def reward_model(self) -> dict[str, Any]:
-        """Name, revision and dimensions of the reward model in use."""
+        """Name, revision, files, dimensions and own scale of the reward model in use."""
         return self.scorer.describe()
 
     async def write_latents(self, path: Path, chosen: Handle, rejected: Handle) -> str:

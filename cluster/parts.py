@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +156,14 @@ class DescribedScorer(LocalScorer):
 
     def __init__(self, model: RewardModel, *, fps: float) -> None:
         super().__init__(model, fps=fps)
-        self._described = {"name": model.name, "revision": model.revision, "dimensions": list(model.dimensions)}
+        self._described = {
+            "name": model.name,
+            "revision": model.revision,
+            "files": dict(model.files),
+            "dimensions": list(model.dimensions),
+            "own_scale": None if model.own_scale is None else asdict(model.own_scale),
+        }
 
     def describe(self) -> dict[str, Any]:
-        """Name, revision and dimensions of the reward model."""
+        """Name, revision, files with their hashes, dimensions and own scale of the reward model."""
         return self._described

@@ -46,7 +46,7 @@ class Placement(Protocol):
     def learner(self) -> RunLearner: ...
 
     async def reward_model(self) -> dict[str, Any]:
-        """Name, revision and dimensions of the reward model in use."""
+        """Name, revision, files, dimensions and own scale of the reward model in use."""
         ...
 
     async def write_latents(self, path: Path, chosen: Handle, rejected: Handle) -> str:

@@ -104,7 +104,7 @@ class SplitPlacement:
         await self.scorer.start(deadline_s=self._config.deadlines.start_s)
 
     async def reward_model(self) -> dict[str, Any]:
-        """Name, revision and dimensions of the reward model in use."""
+        """Name, revision, files, dimensions and own scale of the reward model in use."""
         return self.scorer.reward_model
 
     async def write_latents(self, path: Path, chosen: Handle, rejected: Handle) -> str:

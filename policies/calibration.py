@@ -2,7 +2,8 @@
 
 Raw scores of different dimensions have different scales, and a Bradley-Terry model's scale is arbitrary. `mean_z` makes
 them comparable with a mean and a deviation per dimension, taken once on samples of the initial policy and frozen for
-the run; otherwise a reward curve would mean nothing.
+the run; otherwise a reward curve would mean nothing. `own_scale` takes the mean and deviation that a reward model was
+published with instead.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from policies.config import RewardConfig
+from policies.config import RewardModelConfig
 from policies.errors import InputError
 
 # A dimension whose deviation is below this part of its mean varies by rounding only.
@@ -23,11 +24,14 @@ _RELATIVE_ROUNDING = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Mean and (sample) standard deviation of each dimension's raw scores on samples of the initial policy."""
+    """Mean and (sample) standard deviation of each dimension's raw scores on samples of the initial policy.
+
+    With samples = 0 the constants that a reward model was published with.
+    """
 
     mean: Mapping[str, float]
     std: Mapping[str, float]
-    samples: int
+    samples: int = 0
 
     @classmethod
     def fit(cls, scores: Sequence[Mapping[str, float]]) -> Calibration:
@@ -51,6 +55,10 @@ class Calibration:
             std={name: statistics.stdev(column) for name, column in columns.items()},
             samples=len(scores),
         )
+
+    def normalise(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """(score - mean) / std of every dimension."""
+        return {name: (score - self.mean[name]) / self.std[name] for name, score in scores.items()}
 
     def to_json(self) -> str:
         """JSON text; `from_json` gives an equal calibration."""
@@ -77,17 +85,18 @@ class Reward:
 
         weighted_sum   sum_d w_d s_d
         mean_z         sum_d w_d (s_d - mean_d) / std_d  /  sum_d |w_d|
+        own_scale      the same with the mean and deviation that the model was published with
 
     Args:
         weights: by dimension; a dimension left out, or of weight 0, does not count.
         dimensions: those of the reward model.
-        calibration: needed for mean_z.
+        calibration: needed for mean_z and own_scale.
     Raises:
-        InputError: a weight for a dimension that the model does not have, no weight other than 0, no calibration for
-            mean_z, or one in which a dimension that counts does not vary.
+        InputError: a weight for a dimension that the model does not have, no weight other than 0, no calibration where
+            one is needed, or one in which a dimension that counts does not vary.
     """
 
-    combine: Literal["mean_z", "weighted_sum"]
+    combine: Literal["mean_z", "weighted_sum", "own_scale"]
     weights: Mapping[str, float]
     dimensions: tuple[str, ...]
     calibration: Calibration | None = None
@@ -102,11 +111,13 @@ class Reward:
         if not counted or not all(map(math.isfinite, counted.values())):
             raise InputError(f"reward.weights {dict(self.weights)} rank nothing; weigh at least one of {known}")
         object.__setattr__(self, "_counted", counted)
-        if self.combine == "mean_z":
+        if self.combine != "weighted_sum":
             self._check_calibration()
 
     @classmethod
-    def of(cls, config: RewardConfig, *, dimensions: Sequence[str], calibration: Calibration | None = None) -> Reward:
+    def of(
+        cls, config: RewardModelConfig, *, dimensions: Sequence[str], calibration: Calibration | None = None
+    ) -> Reward:
         """The reward that a config asks for, on a model of these dimensions; no weights: 1 for each dimension."""
         weights = dict.fromkeys(dimensions, 1.0) if config.weights is None else config.weights
         return cls(combine=config.combine, weights=weights, dimensions=tuple(dimensions), calibration=calibration)
@@ -125,7 +136,10 @@ class Reward:
 
     def _check_calibration(self) -> None:
         if self.calibration is None:
-            raise InputError("reward.combine mean_z needs a calibration; fit one on samples of the initial policy")
+            raise InputError(
+                f"reward.combine {self.combine} needs a calibration: for mean_z one fitted on samples of the initial "
+                "policy, for own_scale the model's own"
+            )
         mean, std = self.calibration.mean, self.calibration.std
         missing = sorted(set(self._counted) - set(std))
         if missing:

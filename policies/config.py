@@ -6,9 +6,9 @@ Each model is strict (no unknown key, no silent conversion) and frozen. The line
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_serializer, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -78,24 +78,105 @@ class PairsConfig(Config):
     """Groups whose best and worst reward differ by no more than this are dropped; 0 drops exact ties only."""
 
 
-class RewardConfig(Config):
-    model: Literal["shapes"] = "shapes"
-    """Reward model: `shapes` (bundled)."""
-    path: str | None = None
-    """Folder with the reward model's weights; null: the bundled one."""
-    combine: Literal["mean_z", "weighted_sum"] = "mean_z"
-    """mean_z: weighted mean of dimensions z-scored on samples of the initial policy (calibration is frozen in the run);
-    weighted_sum: raw scores times weights. One dimension alone is a weight on that dimension only."""
+class RewardModelConfig(Config):
+    """What the section of every reward model has. A model adds its own settings, and its class to `RewardConfig`."""
+
+    model: str
+    """Reward model."""
     weights: dict[str, float] | None = None
     """Weight per dimension; null: 1 for each. A dimension left out does not count."""
+    device: str | None = None
+    """Torch device of the reward model; null: policy.device."""
+    combine: Literal["mean_z", "weighted_sum", "own_scale"] = "mean_z"
+    """mean_z: weighted mean of dimensions z-scored on samples of the initial policy (calibration is frozen in the run);
+    own_scale: weighted mean of dimensions on the scale that the model itself was published with; weighted_sum: raw
+    scores times weights. One dimension alone is a weight on that dimension only."""
     calibration_samples: Annotated[int, Field(ge=2)] = 240
     """Samples of the initial policy that mean_z is calibrated on."""
+    also: tuple[RewardConfig, ...] = ()
+    """Further reward models that the reward is made of: each a section like this one, with its own model, settings and
+    weights, and without combine, calibration_samples and also."""
 
     @model_validator(mode="after")
-    def _weights_name_something(self) -> RewardConfig:
+    def _weights_name_something(self) -> RewardModelConfig:
         if self.weights is not None and not any(self.weights.values()):
             raise ValueError(f"weights {self.weights} rank nothing; give at least one dimension a weight other than 0")
         return self
+
+    @model_validator(mode="after")
+    def _also_is_flat(self) -> RewardModelConfig:
+        for index, other in enumerate(self.also):
+            for key in sorted(_OF_THE_WHOLE_REWARD & other.model_fields_set):
+                raise ValueError(
+                    f"reward.also.{index}.{key} is about the whole reward; set reward.{key} and remove it here"
+                )
+        return self
+
+    @field_serializer("also", mode="plain")
+    def _without_what_is_of_the_whole(self, also: tuple[RewardModelConfig, ...], info: Any) -> list[dict[str, Any]]:
+        return [other.model_dump(mode=info.mode, exclude=_OF_THE_WHOLE_REWARD) for other in also]
+
+
+_OF_THE_WHOLE_REWARD = {"combine", "calibration_samples", "also"}
+
+
+class ShapesRewardConfig(RewardModelConfig):
+    model: Literal["shapes"] = "shapes"
+    """shapes: the bundled world's."""
+    path: str | None = None
+    """Folder with the reward model's weights; null: the bundled one."""
+
+
+class VideoRewardConfig(RewardModelConfig):
+    model: Literal["videoreward"] = "videoreward"
+    """videoreward: Qwen2-VL with reward tokens, of VideoAlign (arXiv 2501.13918)."""
+    path: str
+    """Folder or hub id in the layout of KwaiVGI/VideoReward (model_config.json, checkpoint-*)."""
+    revision: str | None = None
+    """Hub revision, when `path` is a hub id."""
+    base: str | None = None
+    """Folder or hub id of the base model, Qwen2-VL; null: what model_config.json names, if `path` is a hub id."""
+    base_revision: str | None = None
+    """Hub revision, when `base` is a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the network. The published numbers were made in bfloat16."""
+    rotary: Literal["exact", "published"] | None = None
+    """Rotary inverse frequencies: exact, or rounded to bfloat16 as in the published path; null: published with
+    bfloat16, exact with float32."""
+    micro_batch_pixels: PositiveInt = 8_000_000
+    """Pixels, after resizing, that go through the network at once; a video with more goes alone."""
+
+
+class VideoScoreConfig(RewardModelConfig):
+    model: Literal["videoscore"] = "videoscore"
+    """videoscore: Idefics2 or Qwen2-VL with a regression head (arXiv 2406.15252)."""
+    path: str
+    """Folder or hub id in the layout of TIGER-Lab/VideoScore: v1, v1.1, anno-only, or the Qwen2-VL variant."""
+    revision: str | None = None
+    """Hub revision, when `path` is a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the network. The published numbers were made in bfloat16."""
+    max_frames: PositiveInt = 16
+    """Frames that are looked at; a longer video is sampled evenly."""
+    micro_batch_pixels: PositiveInt = 8_000_000
+    """Pixels, after resizing, that go through the network at once; a video with more goes alone."""
+
+
+def _model_of(section: Any) -> str | None:
+    """Which class a reward section belongs to."""
+    if isinstance(section, RewardModelConfig):
+        return section.model
+    return str(section.get("model", "shapes")) if isinstance(section, dict) else None
+
+
+RewardConfig: TypeAlias = Annotated[
+    Annotated[ShapesRewardConfig, Tag("shapes")]
+    | Annotated[VideoRewardConfig, Tag("videoreward")]
+    | Annotated[VideoScoreConfig, Tag("videoscore")],
+    Discriminator(_model_of),
+]
+for _variant in (RewardModelConfig, ShapesRewardConfig, VideoRewardConfig, VideoScoreConfig):
+    _variant.model_rebuild()
 
 
 class ObjectiveConfig(Config):

@@ -1,4 +1,4 @@
-"""The command line: `onlinevpo demo | train | resume | validate | report | shapes | config`.
+"""The command line: `onlinevpo demo | train | resume | validate | report | rewards | shapes | config`.
 
 Commands import what they need when they run: `--help` and `validate` answer without torch and ray. Each returns an
 `Outcome`; `main` prints it, as text or as the one JSON object that `--json` promises, and turns errors into exit codes.
@@ -16,22 +16,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from policies.errors import InputError, OnlineVPOError
+from services.options import json_option, set_option
 from services.outcome import (
     EXIT_INPUT,
     EXIT_OK,
     EXIT_SIGINT,
     EXIT_SIGTERM,
+    Outcome,
     error_json,
     exit_code_of_end,
     exit_code_of_error,
     result_json,
     summary,
 )
+from services.reward_commands import rewards
 from services.stdout import stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -45,15 +48,6 @@ class Controller:
 
     run: Callable[[RunConfig, RunObserver], RunEnd]
     resume: Callable[[Path, RunObserver], RunEnd]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a command has to say."""
-
-    json: dict[str, Any]
-    text: str
-    exit_code: int = EXIT_OK
 
 
 class Terminated(BaseException):
@@ -81,18 +75,6 @@ def _print_version(context: click.Context, _: click.Parameter, value: bool) -> N
         except PackageNotFoundError:
             click.echo("onlinevpo (not installed)")
         context.exit()
-
-
-_set_option = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a setting, as in learner.learning_rate=1e-4.",
-)
-_json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, progress on stderr."
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -130,8 +112,8 @@ def app() -> None:
 @click.option("--eval-seed", type=click.IntRange(min=0), help="Seed of the noise of test samples.")
 @click.option("--eval-prompts", metavar="FILE", help="Test prompts, .txt or .jsonl.  [default: the bundled ones]")
 @click.option("--output-dir", metavar="DIR", help="Where the run directory goes.  [default: runs]")
-@_set_option
-@_json_option
+@set_option
+@json_option
 @click.pass_obj
 def demo(
     controller: Controller | None,
@@ -167,8 +149,8 @@ def demo(
 
 @app.command()
 @click.argument("config")
-@_set_option
-@_json_option
+@set_option
+@json_option
 @click.pass_obj
 def train(controller: Controller | None, config: str, overrides: tuple[str, ...], as_json: bool) -> Outcome:
     """Run the alignment that the file CONFIG describes.
@@ -183,7 +165,7 @@ def train(controller: Controller | None, config: str, overrides: tuple[str, ...]
 @app.command()
 @click.argument("run")
 @click.option("--output-dir", metavar="DIR", default="runs", show_default=True, help="Where RUN is looked up as an id.")
-@_json_option
+@json_option
 @click.pass_obj
 def resume(controller: Controller | None, run: str, output_dir: str, as_json: bool) -> Outcome:
     """Go on with RUN: a run directory, or a run's id under the output directory."""
@@ -196,8 +178,8 @@ def resume(controller: Controller | None, run: str, output_dir: str, as_json: bo
 
 @app.command()
 @click.argument("config")
-@_set_option
-@_json_option
+@set_option
+@json_option
 def validate(config: str, overrides: tuple[str, ...], as_json: bool) -> Outcome:
     """Check CONFIG, its prompts and its folders; start nothing."""
     from services.config import load_config
@@ -232,7 +214,7 @@ def validate(config: str, overrides: tuple[str, ...], as_json: bool) -> Outcome:
 @app.command()
 @click.argument("run")
 @click.option("--output-dir", metavar="DIR", default="runs", show_default=True, help="Where RUN is looked up as an id.")
-@_json_option
+@json_option
 def report(run: str, output_dir: str, as_json: bool) -> Outcome:
     """Write the report.html of RUN again, also while it runs."""
     from services.report import write_report
@@ -258,7 +240,7 @@ def shapes() -> None:
     show_default=True,
     help="CPU threads; weights are the same to the last bit only for equal numbers.",
 )
-@_json_option
+@json_option
 def build(stage: str, output_dir: str, seed: int, threads: int, as_json: bool) -> Outcome:
     """Make the world's models from nothing: STAGE is vae, text, policy, reward or all.
 
@@ -286,6 +268,9 @@ def docs() -> Outcome:
     from services.config_page import config_page
 
     return Outcome(json={}, text=config_page().rstrip("\n"))
+
+
+app.add_command(rewards)
 
 
 def _start(config: RunConfig, controller: Controller | None) -> Outcome:
@@ -387,7 +372,8 @@ def main(arguments: Sequence[str] | None = None, *, controller: Controller | Non
     if not isinstance(outcome, Outcome):
         return outcome or EXIT_OK  # --help and --version have said all
     if "--json" in given:
-        print(json.dumps(outcome.json, allow_nan=False), flush=True)
+        for line in outcome.json if isinstance(outcome.json, list) else [outcome.json]:
+            print(json.dumps(line, allow_nan=False), flush=True)
     elif outcome.text:
         print(outcome.text, flush=True)
     return outcome.exit_code

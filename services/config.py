@@ -21,11 +21,24 @@ from pydantic import ValidationError
 from cluster.config import RunConfig
 from cluster.run_directory import RunDirectory, differing_keys
 from policies.errors import InputError
-from services.config_files import PATH_KEYS, file_problems, get, resolved
-from services.config_keys import all_keys, expected, find, section_of, suggestion
-from services.yaml_source import Document, KeyPath, Problem, dotted, read_yaml
+from services.config_files import file_problems, get, path_keys, resolved
+from services.config_keys import (
+    KeyPath,
+    all_keys,
+    expected,
+    find,
+    model_of,
+    put,
+    sections_of,
+    suggestion,
+    value_at,
+    without_kinds,
+)
+from services.yaml_source import Document, Problem, dotted, read_yaml
 
-_PASSES = 8  # each removes what it found wrong; a config is three levels deep
+_PASSES = 12  # each removes what it found wrong; a config is five levels deep
+
+_UNKNOWN_KIND = "union_tag_invalid"  # pydantic's word for a section whose `model` there is not
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -101,33 +114,36 @@ class _Source:
         path: KeyPath = tuple(part.strip() for part in key.split("."))
         where = dotted(path)
         self.overridden[path] = f"--set {where}"
-        if not equals or not all(path):
+        if not equals or "" in path:
             del self.overridden[path]
             return [Problem(key=f"--set {override}", text="expected KEY=VALUE, as in learner.learning_rate=1e-4")]
         parsed = read_yaml(text)
         if parsed.problems:
             return [Problem(key=where, text=problem.text) for problem in parsed.problems]
-        known, info = find(path)
-        if info is not None and len(known) < len(path) and section_of(info) is None and "map" not in expected(info):
-            return [Problem(key=where, text=f"{dotted(known)} has no parts; it is {expected(info)}, set it whole")]
-        inner = values
-        for part in path[:-1]:
-            if not isinstance(inner.get(str(part)), dict):
-                inner[str(part)] = {}
-            inner = inner[str(part)]
-        inner[str(path[-1])] = parsed.value
+        found = find(path, values)
+        if found.info is not None and len(found.path) < len(path) and not found.is_section:
+            wanted = expected(found.info)
+            if "map" not in wanted:
+                return [Problem(key=where, text=f"{dotted(found.path)} has no parts; it is {wanted}, set it whole")]
+        if not put(values, path, parsed.value):
+            return [Problem(key=where, text="no such item; an item of a list is set by its number, from 0")]
         return []
+
+    @property
+    def lines(self) -> dict[KeyPath, int]:
+        """The line of every setting in the file."""
+        return {tuple(map(str, path)): line for path, line in self.document.lines.items()}
 
     def place(self, path: KeyPath) -> tuple[str, KeyPath, int]:
         """Where the setting, or the section around it, was written: (place, its own path, line)."""
+        lines = self.lines
         for length in range(len(path), -1, -1):
             prefix = path[:length]
             inner = next((own for own in self.overridden if prefix and own[:length] == prefix), None)
-            if inner is not None and (inner == prefix or prefix not in self.document.lines):
+            if inner is not None and (inner == prefix or prefix not in lines):
                 return self.overridden[inner], inner, 0
-            if prefix in self.document.lines:
-                line = self.document.lines[prefix]
-                return f"{self.name}:{line}", prefix, line
+            if prefix in lines:
+                return f"{self.name}:{lines[prefix]}", prefix, lines[prefix]
         return self.name, (), 0
 
     def report(self, problems: Sequence[Problem]) -> str:
@@ -149,7 +165,7 @@ class _Source:
 
     def mentioned(self, section: KeyPath, message: str) -> KeyPath:
         """The written setting under `section` that a message speaks of, or the section itself."""
-        written = [path for path in (*self.overridden, *self.document.lines) if path[: len(section)] == section]
+        written = [path for path in (*self.overridden, *self.lines) if path[: len(section)] == section]
         for path in sorted(written, key=len, reverse=True):
             if len(path) > len(section) and re.search(rf"\b{re.escape(dotted(path[len(section) :]))}\b", message):
                 return path
@@ -187,16 +203,17 @@ def _collect(error: ValidationError, values: dict[str, Any], source: _Source, pr
     """Adds new problems and repairs `values`. False when nothing could be repaired."""
     is_repaired = False
     for item in error.errors(include_url=False):
-        location: KeyPath = item["loc"]
-        if item["type"] == "value_error" and not isinstance(_value_at(values, location), str):
+        location = without_kinds(item["loc"], values)
+        if item["type"] == "value_error" and not isinstance(value_at(values, location), str):
             message = str(item["ctx"]["error"])
             path = source.mentioned(location, message)
-            if any(known[-1] and str(known[-1]) in message for known in problems if known):
+            if any(known[-1] and known[-1] in message for known in problems if known):
                 message = ""  # may come only from what was taken out
-            is_repaired |= bool(location) and _remove(values, location)
+            is_repaired |= bool(location) and _remove(values, path)
         else:
             path, message = _own_problem(item["type"], location, values)
-            is_repaired |= _remove(values, path, required=item["type"] == "missing" or find(path)[1] is not None)
+            is_required = item["type"] == "missing" or find(path, values).info is not None
+            is_repaired |= _remove(values, location if item["type"] == _UNKNOWN_KIND else path, required=is_required)
         if message and not any(path[: len(known)] == known for known in problems if known):
             problems[path] = Problem(key=dotted(path), text=message)
     return is_repaired
@@ -205,19 +222,21 @@ def _collect(error: ValidationError, values: dict[str, Any], source: _Source, pr
 def _own_problem(kind: str, location: KeyPath, values: dict[str, Any]) -> tuple[KeyPath, str]:
     """The setting that a pydantic error is about, and the error in this program's words."""
     if kind == "extra_forbidden":
-        return location, f"unknown key; {suggestion(location)}"
-    known, info = find(location)
+        return location, f"unknown key; {suggestion(location, values)}"
+    found = find(location, values)
+    known, info = found.path, found.info
     assert info is not None, f"pydantic error {kind} at {location}"
-    section = section_of(info)
     if kind == "missing" and location == known:
         needs = [key.dotted for key in all_keys() if key.required and key.path[: len(known)] == known]
-        return known, f"missing; needs {', '.join(needs)}" if section else f"missing; {info.description}"
-    path: KeyPath = known
-    if "map" in expected(info) and len(location) > len(known) and isinstance(_value_at(values, known), dict):
-        path = (*known, location[len(known)])
-        return path, f"expected a number, got {_shown(_value_at(values, path))}"
-    value = _value_at(values, path)
-    return path, f"expected {expected(info)}, got {_shown(value)}{_hint(expected(info), value)}"
+        return known, f"missing; needs {', '.join(needs)}" if found.is_section else f"missing; {info.description}"
+    path, wanted = known, "a section" if found.is_section else expected(info)
+    if kind == _UNKNOWN_KIND:
+        path, wanted = (*known, "model"), " or ".join(model_of(section) for section in found.kinds)
+    elif "map" in wanted and len(location) > len(known) and isinstance(value_at(values, known), dict):
+        path, wanted = (*known, location[len(known)]), "a number"
+    value = value_at(values, path)
+    hint = _hint(wanted, value) if wanted != "a number" or path == known else ""
+    return path, f"expected {wanted}, got {_shown(value)}{hint}"
 
 
 def _hint(wanted: str, value: Any) -> str:
@@ -231,43 +250,37 @@ def _hint(wanted: str, value: Any) -> str:
     return ""
 
 
-def _value_at(values: Any, path: KeyPath) -> Any:
-    for part in path:
-        values = values.get(part) if isinstance(values, dict) else None
-    return values
-
-
 def _remove(values: dict[str, Any], path: KeyPath, *, required: bool = False) -> bool:
     """Takes a setting out of `values`, or puts a stand-in where one is required."""
     if not path:
         return False
-    inner: Any = values
-    for part in path[:-1]:
-        inner = inner.get(part) if isinstance(inner, dict) else None
+    inner, last = value_at(values, path[:-1]), path[-1]
+    if isinstance(inner, list):
+        inner[int(last)] = {}
+        return True
     if not isinstance(inner, dict):
         return False
-    _, info = find(path)
-    if required and info is not None and info.is_required():
-        inner[str(path[-1])] = {} if section_of(info) else "shapes"
+    found = find(path, values)
+    if required and found.path == path and found.info is not None and found.info.is_required():
+        inner[last] = {} if found.is_section else "shapes"
         return True
-    return inner.pop(path[-1], None) is not None
+    return inner.pop(last, None) is not None
 
 
 def _fill_empty_sections(values: dict[str, Any]) -> dict[str, Any]:
     """A section whose keys are all commented out reads as null; it means its defaults."""
     return {
-        key: {} if value is None and (info := RunConfig.model_fields.get(key)) and section_of(info) else value
+        key: {} if value is None and (info := RunConfig.model_fields.get(key)) and sections_of(info) else value
         for key, value in values.items()
     }
 
 
 def _with_paths(config: RunConfig, source: _Source, run_id: str) -> RunConfig:
     values = config.model_dump(mode="json")
-    for key in PATH_KEYS:
-        section, _, name = key.rpartition(".")
-        inner = values[section] if section else values
-        if isinstance(inner[name], str):
-            inner[name] = resolved(key, inner[name], source.resolve)
+    for key, is_hub_key in path_keys(values):
+        written = get(values, key)
+        if isinstance(written, str):
+            put(values, tuple(key.split(".")), resolved(key, written, source.resolve, is_hub_key=is_hub_key))
     values["run_id"] = config.run_id or run_id
     return RunConfig.model_validate_json(json.dumps(values), strict=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -15,13 +14,12 @@ from policies.errors import InputError
 from policies.prompts import SHAPES_PREFIX, load_prompts
 from policies.shapes.prompts import parse_prompt
 from policies.types import VideoShape
-from services.model_folder import check_policy_folder, check_size, check_weights, unmatched_targets
+from services.config_keys import value_at
+from services.model_folder import check_policy_folder, check_size, unmatched_targets
+from services.reward_files import BUNDLED, reward_problems, reward_sections
 from services.yaml_source import Problem
 
-BUNDLED = "shapes"
-BUNDLED_REWARD = Path(policies.shapes.__file__).parent / "assets" / "reward"
 BUNDLED_POLICY = Path(policies.shapes.__file__).parent / "assets" / "policy"
-PATH_KEYS = ("policy.path", "reward.path", "prompts.train", "prompts.validation", "prompts.test", "output_dir")
 _DEVICE = re.compile(r"(cpu|mps|(cuda|xpu)(:[0-9]+)?)\Z")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+\Z")
 
@@ -31,15 +29,22 @@ Resolve: TypeAlias = Callable[[str, str], Path]  # (dotted key, path as written)
 
 def get(values: Values, key: str) -> Any:
     """The value at a dotted key; None where there is none."""
-    for part in key.split("."):
-        values = values.get(part) if isinstance(values, dict) else None  # type: ignore[assignment]
-    return values
+    return value_at(values, tuple(key.split(".")))
 
 
-def resolved(key: str, written: str, resolve: Resolve) -> str:
+def path_keys(values: Values) -> list[tuple[str, bool]]:
+    """The settings that name a file or folder, and whether each may be a hub id as well."""
+    keys = [("policy.path", True), *((f"prompts.{name}", False) for name in ("train", "validation", "test"))]
+    for prefix, section in reward_sections(values):
+        is_on_hub = section.get("model", BUNDLED) != BUNDLED
+        keys += [(f"{prefix}.path", is_on_hub), (f"{prefix}.base", is_on_hub)]
+    return [*keys, ("output_dir", False)]
+
+
+def resolved(key: str, written: str, resolve: Resolve, *, is_hub_key: bool) -> str:
     """A path setting as the run will use it: absolute, unless it names something bundled or on the hub."""
     is_bundled = written.startswith(SHAPES_PREFIX) if key.startswith("prompts.") else written == BUNDLED
-    if is_bundled or (key == "policy.path" and _is_hub_id(written, resolve)):
+    if (is_bundled and not key.startswith("reward.")) or (is_hub_key and _is_hub_id(written, resolve)):
         return written
     return str(resolve(key, written))
 
@@ -50,15 +55,20 @@ def file_problems(values: Values, bad: set[str], resolve: Resolve) -> Iterator[P
     Args:
         values: the settings as written, without the wrong ones.
     """
-    usable = {key: get(values, key) for key in PATH_KEYS if key not in bad}
-    paths = {key: resolved(key, value, resolve) for key, value in usable.items() if isinstance(value, str)}
-    yield from _prompt_problems(values, paths)
+    usable = {key: (get(values, key), is_hub_key) for key, is_hub_key in path_keys(values) if key not in bad}
+    paths = {
+        key: resolved(key, value, resolve, is_hub_key=is_hub_key)
+        for key, (value, is_hub_key) in usable.items()
+        if isinstance(value, str)
+    }
+    yield from _prompt_problems(values, paths, bad)
     yield from _policy_problems(values, paths, bad)
-    yield from _reward_problems(values, paths.get("reward.path"), bad)
-    yield from _problem("output_dir", lambda: _check_output_dir(str(usable.get("output_dir") or "runs"), resolve))
-    device = get(values, "policy.device")
-    if isinstance(device, str) and "policy.device" not in bad and not _DEVICE.match(device):
-        yield Problem(key="policy.device", text=f"no device {device!r}; use cpu, cuda, cuda:1, mps or xpu")
+    yield from reward_problems(values, paths, bad, default_shape(values, bad))
+    yield from _problem("output_dir", lambda: _check_output_dir(str(get(values, "output_dir") or "runs"), resolve))
+    for key in ("policy.device", *(f"{prefix}.device" for prefix, _ in reward_sections(values))):
+        device = get(values, key)
+        if isinstance(device, str) and key not in bad and not _DEVICE.match(device):
+            yield Problem(key=key, text=f"no device {device!r}; use cpu, cuda, cuda:1, mps or xpu")
 
 
 def _problem(key: str, check: Callable[[], object]) -> Iterator[Problem]:
@@ -68,9 +78,12 @@ def _problem(key: str, check: Callable[[], object]) -> Iterator[Problem]:
         yield Problem(key=key, text=str(error))
 
 
-def _prompt_problems(values: Values, paths: dict[str, str]) -> Iterator[Problem]:
+def _prompt_problems(values: Values, paths: dict[str, str], bad: set[str]) -> Iterator[Problem]:
     """Prompt files, and prompts that only the bundled world can judge."""
-    is_scored_here = get(values, "reward.model") in (None, BUNDLED)
+    is_scored_here = any(
+        section.get("model", BUNDLED) == BUNDLED and f"{prefix}.model" not in bad
+        for prefix, section in reward_sections(values)
+    )
     has_truth_here = get(values, "evaluation.ground_truth") == BUNDLED
     for key, source in paths.items():
         if not key.startswith("prompts."):
@@ -108,7 +121,7 @@ def _policy_problems(values: Values, paths: dict[str, str], bad: set[str]) -> It
 
 
 def _size_problems(values: Values, paths: dict[str, str], folder: Path, bad: set[str]) -> Iterator[Problem]:
-    shape = _default_shape(values, bad)
+    shape = default_shape(values, bad)
     if shape is not None:
         yield from _problem("sampling", lambda: check_size(folder, shape))
     for key, source in paths.items():
@@ -116,7 +129,7 @@ def _size_problems(values: Values, paths: dict[str, str], folder: Path, bad: set
             yield from _problem(key, lambda source=source: _check_prompt_sizes(source, folder))  # type: ignore[misc]
 
 
-def _default_shape(values: Values, bad: set[str]) -> VideoShape | None:
+def default_shape(values: Values, bad: set[str]) -> VideoShape | None:
     """The run's shape; None when a part of it is known to be wrong."""
     names = ("num_frames", "height", "width")
     if bad & {"sampling", *(f"sampling.{name}" for name in names)}:
@@ -136,34 +149,6 @@ def _check_prompt_sizes(source: str, folder: Path) -> None:
                 check_size(folder, prompt.shape)
             except InputError as error:
                 raise InputError(f"prompt {prompt.id!r} of {source}: {error}") from None
-
-
-def _reward_problems(values: Values, path: str | None, bad: set[str]) -> Iterator[Problem]:
-    """The reward model's folder, and what its config says it can judge."""
-    if "reward.path" in bad:
-        return
-    folder = Path(path) if path is not None else BUNDLED_REWARD
-    yield from _problem("reward.path", lambda: _check_reward_folder(folder))
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-        dimensions = [str(name) for name in config["dimensions"]]
-        expected = VideoShape(num_frames=config["num_frames"], height=config["size"], width=config["size"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # said above, or when it is loaded
-    for name in get(values, "reward.weights") or {} if "reward.weights" not in bad else {}:
-        if name not in dimensions:
-            yield Problem(key=f"reward.weights.{name}", text=f"unknown dimension; there are {', '.join(dimensions)}")
-    shape = _default_shape(values, bad)
-    if shape is not None and shape != expected:
-        yield Problem(key="sampling", text=f"{shape}: the reward model {folder.name} judges {expected} only")
-
-
-def _check_reward_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder of a reward model, or null for the bundled one")
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{folder}: has no config.json; give the folder of a reward model")
-    check_weights(folder)
 
 
 def _check_output_dir(written: str, resolve: Resolve) -> None:

@@ -4,65 +4,186 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from cluster.config import RunConfig
 from policies.config import Config
 
+KeyPath: TypeAlias = tuple[str, ...]  # the index of a list's item is a part like any other: reward.also.0.path
+Sections: TypeAlias = tuple[type[Config], ...]  # none: a plain value; several: the kinds that its `model` chooses among
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """One setting: `sampling.fps`. `expected` is its type in words."""
+    """One setting: `sampling.fps`. `expected` is its type in words; `model` the kind of section that alone has it."""
 
-    path: tuple[str, ...]
+    path: KeyPath
     expected: str
     required: bool
     default: Any
     doc: str
+    model: str | None = None
 
     @property
     def dotted(self) -> str:
         return ".".join(self.path)
 
 
-def all_keys(section: type[Config] = RunConfig, prefix: tuple[str, ...] = ()) -> Iterator[Key]:
+def all_keys(section: type[Config] = RunConfig, prefix: KeyPath = ()) -> Iterator[Key]:
     """Every setting of a section and its subsections, in the order of the source."""
     for name, info in section.model_fields.items():
-        subsection = section_of(info)
-        if subsection is not None:
-            yield from all_keys(subsection, (*prefix, name))
+        kinds = () if _is_list(info.annotation) else sections_of(info)
+        if len(kinds) == 1:
+            yield from all_keys(kinds[0], (*prefix, name))
+        elif kinds:
+            yield from _keys_of_kinds(kinds, (*prefix, name))
         else:
-            yield Key(
-                path=(*prefix, name),
-                expected=expected(info),
-                required=info.is_required(),
-                default=None if info.is_required() else info.get_default(),
-                doc=" ".join((info.description or "").split()),
-            )
+            yield _key(info, (*prefix, name))
 
 
-def section_of(info: FieldInfo) -> type[Config] | None:
-    """The config class of a field that is a section of its own."""
-    annotation = info.annotation
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Config) else None
+def _keys_of_kinds(kinds: Sections, prefix: KeyPath) -> Iterator[Key]:
+    """What all kinds of a section have, then what each adds."""
+    common = set[str].intersection(*(set(kind.model_fields) for kind in kinds))
+    for name, info in kinds[0].model_fields.items():
+        if name == "model":
+            doc = " ".join(kind.model_fields[name].description or "" for kind in kinds)
+            yield replace(_key(info, (*prefix, name)), expected=" or ".join(map(model_of, kinds)), doc=doc)
+        elif name in common and not _differs(name, kinds):
+            yield _key(info, (*prefix, name))
+    for kind in kinds:
+        for name, info in kind.model_fields.items():
+            if name != "model" and (name not in common or _differs(name, kinds)):
+                yield replace(_key(info, (*prefix, name)), model=model_of(kind))
 
 
-def find(path: tuple[str | int, ...]) -> tuple[tuple[str, ...], FieldInfo | None]:
-    """The setting or section that a path leads to or into: its own path, and its field (None: the root)."""
-    section: type[Config] | None = RunConfig
-    info: FieldInfo | None = None
-    known: tuple[str, ...] = ()
+def _differs(name: str, kinds: Sections) -> bool:
+    return len({str(kind.model_fields[name].description) for kind in kinds}) > 1
+
+
+def _key(info: FieldInfo, path: KeyPath) -> Key:
+    return Key(
+        path=path,
+        expected=expected(info),
+        required=info.is_required(),
+        default=None if info.is_required() else info.get_default(),
+        doc=" ".join((info.description or "").split()),
+    )
+
+
+def sections_of(info: FieldInfo) -> Sections:
+    """The config classes that a field, or each item of it, may be of."""
+    return _sections(info.annotation)
+
+
+def _sections(annotation: Any) -> Sections:
+    origin = get_origin(annotation)
+    if origin is Annotated or _is_list(annotation):
+        return _sections(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return tuple(section for member in get_args(annotation) for section in _sections(member))
+    return (annotation,) if isinstance(annotation, type) and issubclass(annotation, Config) else ()
+
+
+def _is_list(annotation: Any) -> bool:
+    return get_origin(annotation) is tuple and get_args(annotation)[-1] is Ellipsis
+
+
+def model_of(kind: type[Config]) -> str:
+    """Which `model` makes a section one of this kind."""
+    return str(kind.model_fields["model"].get_default())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Where a path leads."""
+
+    path: KeyPath  # as far as it is known
+    info: FieldInfo | None  # of the field at its end, or of the list that it is in; None: the root
+    kinds: Sections  # what may be there
+    sections: Sections  # what is there, by its `model`; all of `kinds` where that says nothing
+
+    @property
+    def is_section(self) -> bool:
+        return bool(self.kinds)
+
+
+def find(path: KeyPath, values: Any) -> Found:
+    """The setting or section that a path leads to or into.
+
+    Args:
+        values: the settings as written: their `model` says of which kind a section is.
+    """
+    found = Found(path=(), info=None, kinds=(RunConfig,), sections=(RunConfig,))
+    items: Sections = ()  # what the items of the list at `found` may be
     for part in path:
-        if section is None or not isinstance(part, str) or part not in section.model_fields:
-            break
-        info = section.model_fields[part]
-        known = (*known, part)
-        section = section_of(info)
-    return known, info
+        values = _item(values, part)
+        if items and part.isdigit():
+            info, kinds, items = found.info, items, ()
+        else:
+            having = [section for section in found.sections if part in section.model_fields]
+            if not having:
+                break
+            info = having[0].model_fields[part]
+            kinds, items = ((), sections_of(info)) if _is_list(info.annotation) else (sections_of(info), ())
+        found = Found(path=(*found.path, part), info=info, kinds=kinds, sections=_chosen(kinds, values))
+    return found
+
+
+def _chosen(kinds: Sections, values: Any) -> Sections:
+    if len(kinds) < 2 or not isinstance(values, dict):
+        return kinds
+    model = values.get("model", model_of(kinds[0]))
+    return tuple(kind for kind in kinds if model_of(kind) == model) or kinds
+
+
+def _item(values: Any, part: str) -> Any:
+    if isinstance(values, list):
+        return values[int(part)] if part.isdigit() and int(part) < len(values) else None
+    return values.get(part) if isinstance(values, dict) else None
+
+
+def value_at(values: Any, path: KeyPath) -> Any:
+    """What is written at a path; None where nothing is."""
+    for part in path:
+        values = _item(values, part)
+    return values
+
+
+def put(values: dict[str, Any], path: KeyPath, value: Any) -> bool:
+    """Sets what is written at a path, and makes the sections around it. False when a list has no such item."""
+    inner: Any = values
+    for part, is_last in zip(path, [*[False] * (len(path) - 1), True], strict=True):
+        if isinstance(inner, list):
+            if _item(inner, part) is None:
+                return False
+            index: Any = int(part)
+        else:
+            index = part
+            if not is_last and not isinstance(inner.get(part), dict | list):
+                inner[part] = {}
+        if is_last:
+            inner[index] = value
+        else:
+            inner = inner[index]
+    return True
+
+
+def without_kinds(location: tuple[str | int, ...], values: Any) -> KeyPath:
+    """The path of a setting from pydantic's location, which names the kind of a section as if it were a key."""
+    path: KeyPath = ()
+    is_kind = False
+    for part in location:
+        if is_kind:
+            is_kind = False
+            continue
+        path = (*path, str(part))
+        found = find(path, values)
+        is_kind = found.path == path and len(found.kinds) > 1
+    return path
 
 
 def expected(info: FieldInfo) -> str:
@@ -70,12 +191,14 @@ def expected(info: FieldInfo) -> str:
     return _words(info.annotation, info.metadata)
 
 
-def suggestion(path: tuple[str | int, ...]) -> str:
+def suggestion(path: KeyPath, values: Any) -> str:
     """Which key an unknown one may have meant, as the end of a message."""
-    parent, wrong = tuple(str(part) for part in path[:-1]), str(path[-1])
-    _, info = find(parent)
-    section = RunConfig if not parent else section_of(info) if info is not None else None
-    siblings = list(section.model_fields) if section is not None else []
+    wrong, parent = path[-1], find(path[:-1], values)
+    is_known = parent.path == path[:-1] and parent.is_section
+    siblings = list(parent.sections[0].model_fields) if is_known else []
+    others = [model_of(kind) for kind in parent.kinds if is_known and wrong in kind.model_fields]
+    if others:
+        return f"it belongs to model: {' or '.join(others)}"
     elsewhere = [key.dotted for key in all_keys() if key.path[-1] == wrong]
     near = difflib.get_close_matches(wrong, siblings, n=1, cutoff=0.6)
     if near and not elsewhere:
@@ -91,6 +214,8 @@ def suggestion(path: tuple[str | int, ...]) -> str:
 
 def _words(annotation: Any, metadata: list[Any]) -> str:
     origin = get_origin(annotation)
+    if _sections(annotation):
+        return "a list of sections" if _is_list(annotation) else "a section"
     if origin is Annotated:
         base, *extra = get_args(annotation)
         constraints = [part for item in extra for part in (item.metadata if isinstance(item, FieldInfo) else [item])]
@@ -109,7 +234,7 @@ def _words(annotation: Any, metadata: list[Any]) -> str:
     if origin is dict:
         return f"a map of names to {_plural(get_args(annotation)[1])}"
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    return names.get(annotation, "a section") + _bounds(metadata)
+    return names[annotation] + _bounds(metadata)
 
 
 def _bounds(metadata: list[Any]) -> str:

@@ -31,11 +31,12 @@ prompts:
 def config_page() -> str:
     """The page as Markdown."""
     parts = [_INTRO]
-    sections: dict[str, list[Key]] = {}
+    sections: dict[tuple[str, str | None], list[Key]] = {}
     for key in all_keys():
-        sections.setdefault(".".join(key.path[:-1]), []).append(key)
-    for section, keys in sections.items():
+        sections.setdefault((".".join(key.path[:-1]), key.model), []).append(key)
+    for (section, model), keys in sections.items():
         title = f"`{section}`" if section else "The run"
+        title += f" with `model: {model}`" if model else ""
         parts.append(f"## {title}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |")
         parts[-1] += "".join(f"\n{_row(key)}" for key in keys)
         parts[-1] += "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,15 @@ TEST_KEYS = (
     "diversity_before",
     "diversity_after",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a command has to say. Several JSON objects are printed one a line."""
+
+    json: dict[str, Any] | list[dict[str, Any]]
+    text: str
+    exit_code: int = EXIT_OK
 
 
 def exit_code_of_end(result: RunEnd) -> int:

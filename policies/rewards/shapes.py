@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from policies.config import RewardConfig
+from policies.calibration import Calibration
+from policies.config import ShapesRewardConfig
 from policies.errors import InputError
 from policies.shapes.prompts import parse_prompt
 from policies.shapes.reward import ShapesRewardModel
@@ -35,18 +38,20 @@ class ShapesReward:
 
     Args:
         model: put in eval mode here.
-        revision: names the weights.
+        files: sha256 of what it was loaded from.
     """
 
     name = "shapes"
+    own_scale: Calibration | None = None
 
-    def __init__(self, model: ShapesRewardModel, *, revision: str) -> None:
+    def __init__(self, model: ShapesRewardModel, *, files: Mapping[str, str]) -> None:
         self._model = model.eval().requires_grad_(False)
-        self.revision = revision
+        self.revision = files[_WEIGHTS_FILE]
+        self.files = files
         self.dimensions: tuple[str, ...] = tuple(model.config.dimensions)
 
     @classmethod
-    def load(cls, config: RewardConfig, device: str) -> ShapesReward:
+    def load(cls, config: ShapesRewardConfig, device: str) -> ShapesReward:
         """Loads the folder that the config names, or the bundled one; safetensors only.
 
         Raises:
@@ -64,9 +69,8 @@ class ShapesReward:
                 model = ShapesRewardModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
         except Exception as error:  # transformers raises many classes for a folder of something else
             raise InputError(f"reward.path: {folder} is no shapes reward model: {error}") from error
-        with weights.open("rb") as file:
-            revision = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(model.to(device), revision=revision)
+        files = {file.name: _sha256(file) for file in (folder / "config.json", weights)}
+        return cls(model.to(device), files=files)
 
     def prepare(self, frames_FHWC: np.ndarray, prompt: str, fps: float) -> PreparedClip:
         """A clip and prompt of this world on CPU; `fps` is not looked at, for all its clips have the same.
@@ -84,6 +88,11 @@ class ShapesReward:
         # a copy, since arrays from an object store are read-only
         return PreparedClip(frames_FHWC=torch.tensor(frames_FHWC).float() / 255, prompt=prompt)
 
+    def cost(self, prepared: PreparedClip) -> int:
+        """Pixels of the clip."""
+        num_frames, height, width, _ = prepared.frames_FHWC.shape
+        return num_frames * height * width
+
     @torch.no_grad()
     def score(self, inputs: Sequence[PreparedClip]) -> Tensor:
         """Raw scores (B, 3) float32, without gradient."""
@@ -91,10 +100,23 @@ class ShapesReward:
         scores_BD: Tensor = self._model.score_frames(frames_BFHWC, [clip.prompt for clip in inputs])
         return scores_BD
 
-    def score_frames(self, frames_BFHWC: Tensor, prompts: Sequence[str]) -> Tensor:
+    def score_frames(self, frames_BFHWC: Tensor, prompts: Sequence[str], fps: float) -> Tensor:
         """Raw scores (B, 3) float32 of frames in [0, 1], differentiable with respect to them."""
         scores_BD: Tensor = self._model.score_frames(frames_BFHWC, prompts)
         return scores_BD
+
+    def overall(self, normalised: Mapping[str, float]) -> float:
+        """Mean of the three."""
+        return statistics.fmean(normalised[name] for name in self.dimensions)
+
+    def stages(self, frames_FHWC: np.ndarray, prompt: str, fps: float) -> dict[str, Any]:
+        """The words that the model reads and the raw scores."""
+        clip = self.prepare(frames_FHWC, prompt, fps)
+        return {
+            "frames": list(clip.frames_FHWC.shape),
+            "input_ids": self._model.token_ids([prompt])[0].tolist(),
+            "raw": self.score([clip])[0].tolist(),
+        }
 
 
 @contextmanager
@@ -106,3 +128,8 @@ def _without_progress_bar() -> Iterator[None]:
     finally:
         if was_enabled:
             logging.enable_progress_bar()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,7 @@ import statistics
 import pytest
 
 from policies.calibration import Calibration, Reward
-from policies.config import RewardConfig
+from policies.config import ShapesRewardConfig
 from policies.errors import InputError
 
 DIMENSIONS = ("VQ", "MQ", "TA")
@@ -12,7 +12,7 @@ SCORES = [{"VQ": 1.0, "MQ": -4.0, "TA": 10.0}, {"VQ": 2.0, "MQ": -2.0, "TA": 30.
 
 
 def reward_of(calibration: Calibration | None = None, **settings: object) -> Reward:
-    return Reward.of(RewardConfig.model_validate(settings), dimensions=DIMENSIONS, calibration=calibration)
+    return Reward.of(ShapesRewardConfig.model_validate(settings), dimensions=DIMENSIONS, calibration=calibration)
 
 
 def test_fit_takes_mean_and_sample_deviation_of_each_dimension() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from policies.calibration import Calibration, Reward
-from policies.config import LearnerConfig, LoraConfig, ObjectiveConfig, PairsConfig, PolicyConfig, RewardConfig
+from policies.config import LearnerConfig, LoraConfig, ObjectiveConfig, PairsConfig, PolicyConfig, ShapesRewardConfig
 from policies.generator import LocalGenerator
 from policies.learner import LocalLearner
 from policies.load import load_policy
@@ -38,7 +38,7 @@ class World:
         self._weights = MemoryWeights()
         self._weights.publish(0, policy.export("policy"))
         self._generator = LocalGenerator(policy, self._weights)
-        self._model = load_reward_model(RewardConfig(), device="cpu")
+        self._model = load_reward_model(ShapesRewardConfig(), device="cpu")
         self._scorer = LocalScorer(self._model, fps=8)
         config = LearnerConfig(learning_rate=1e-3, adam_betas=(0.9, 0.95), warmup_updates=5)
         objective = ObjectiveConfig(beta=100.0, draws_per_pair=2)
@@ -53,7 +53,7 @@ class World:
     async def learn(self) -> None:
         calibration_clips = await self._draw(TRAIN_PROMPTS[::4], index=1, version=0)
         calibration = Calibration.fit([s.scores for s in await self._scorer.score(calibration_clips)])
-        reward = Reward.of(RewardConfig(), dimensions=self._model.dimensions, calibration=calibration)
+        reward = Reward.of(ShapesRewardConfig(), dimensions=self._model.dimensions, calibration=calibration)
         pairs = PairsConfig.model_validate({"selection": self._selection})
         texts = np.random.default_rng(SEED).choice(TRAIN_PROMPTS, (UPDATES, 8))
         batches = [PromptBatch(index=u, prompts=prompts(row)) for u, row in enumerate(texts)]

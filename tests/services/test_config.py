@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cluster.config import RunConfig
+from policies.config import ShapesRewardConfig, VideoRewardConfig, VideoScoreConfig
 from policies.errors import InputError
 from services.config import diff_configs, load_config
 from tests.services.model_folders import wan_folder, write_safetensors
@@ -81,7 +83,39 @@ ADDED = [
     ("checkpoint: {interval_updates: never}", "expected a whole number above 0 or auto, got 'never'"),
     ("reward: {weights: {VQ: much}}", "run.yaml:6: reward.weights.VQ: expected a number, got 'much'"),
     ("reward: {weights: [1, 2]}", "run.yaml:6: reward.weights: expected a map of names to numbers or null, got [1, 2]"),
-    ("reward: {model: other}", "run.yaml:6: reward.model: expected shapes, got 'other'"),
+    ("reward: {model: other}", "reward.model: expected shapes or videoreward or videoscore, got 'other'"),
+    ("reward: {model: [a]}", "run.yaml:6: reward.model: expected shapes or videoreward or videoscore, got"),
+    ("reward: 3", "run.yaml:6: reward: expected a section, got 3"),
+    # settings of one reward model
+    ("reward:\n  base: x", "run.yaml:7: reward.base: unknown key; it belongs to model: videoreward"),
+    ("reward:\n  model: videoscore\n  path: x/y\n  max_frmes: 3", "run.yaml:9: reward.max_frmes: unknown key; did you"),
+    ("reward: {model: videoreward}", "run.yaml:6: reward.path: missing; Folder or hub id in the layout of"),
+    (
+        "reward: {model: videoreward, path: no/where/x}",
+        "no/where/x: no such folder; give the model's folder or its hub",
+    ),
+    ("reward: {model: videoreward, path: ., base: a/b}", "has no model_config.json; give a folder in the published"),
+    ("reward: {model: videoscore, path: a/b, dtype: half}", "reward.dtype: expected float32 or bfloat16, got 'half'"),
+    ("reward: {model: videoscore, path: a/b, device: gpu}", "run.yaml:6: reward.device: no device 'gpu'; use cpu"),
+    # several reward models
+    ("reward: {also: 3}", "run.yaml:6: reward.also: expected a list of sections, got 3"),
+    ("reward:\n  also:\n  - 3", "run.yaml:8: reward.also.0: expected a section, got 3"),
+    ("reward:\n  also:\n  - model: other", "run.yaml:8: reward.also.0.model: expected shapes or videoreward or"),
+    (
+        "reward:\n  also:\n  - model: shapes\n  - model: shapes\n    pth: x",
+        "run.yaml:10: reward.also.1.pth: unknown key",
+    ),
+    (
+        "reward:\n  also:\n  - model: shapes\n    path: 3",
+        "run.yaml:9: reward.also.0.path: expected text or null, got 3",
+    ),
+    ("reward:\n  also:\n  - model: videoscore", "run.yaml:8: reward.also.0.path: missing"),
+    ("reward:\n  also:\n  - weights: {VQ: 0}", "run.yaml:8: reward.also.0.weights: weights {'VQ': 0.0} rank nothing"),
+    ("reward:\n  also:\n  - weights: {VX: 1}", "run.yaml:8: reward.also.0.weights.VX: unknown dimension; there are"),
+    (
+        "reward:\n  also:\n  - model: shapes\n    combine: mean_z",
+        "run.yaml:9: reward.also.0.combine is about the whole reward; set reward.combine and remove it here",
+    ),
     # settings that do not fit together
     ("reward:\n  weights: {VQ: 0}", "run.yaml:7: reward.weights: weights {'VQ': 0.0} rank nothing"),
     ("evaluation:\n  validation_interval_updates: 5", "run.yaml:7: evaluation.validation_interval_updates is 5 but"),
@@ -233,6 +267,7 @@ def test_overrides_are_yaml_and_the_last_one_counts() -> None:
         ("updates=[", "--set updates: not valid YAML"),
         ("updates.x=3", "--set updates.x: updates has no parts; it is a whole number above 0, set it whole"),
         ("learner.adam_betas.0=1", "--set learner.adam_betas.0: learner.adam_betas has no parts"),
+        ("reward.also=[{path: 3}]", "--set reward.also: reward.also.0.path: expected text or null, got 3"),
         ("learner=3", "--set learner: expected a section, got 3"),
         ("prompts.train=no.txt", "--set prompts.train: "),
         ("policy.path=/nowhere", "--set policy.path: /nowhere: no such folder"),
@@ -270,6 +305,40 @@ def test_a_hub_id_stays_a_hub_id_unless_it_is_meant_as_a_path(tmp_path: Path) ->
     assert load_config(write(text)).policy.path == "owner/model"
     (tmp_path / "owner").mkdir()
     assert "owner/model: no such folder" in message_of(text)
+
+
+def test_a_reward_model_that_is_unknown_is_the_only_thing_said_about_it() -> None:
+    message = message_of(START + "reward: {model: videorewrd, base: x, rotary: exact, weights: {A: 1}}")
+    assert len(message.splitlines()) == 1 and "got 'videorewrd'" in message
+
+
+def test_paths_of_reward_models_are_relative_to_the_file_or_hub_ids(tmp_path: Path) -> None:
+    (tmp_path / "own" / "base").mkdir(parents=True)
+    (tmp_path / "own" / "model_config.json").write_text("{}")
+    (tmp_path / "own" / "base" / "config.json").write_text("{}")
+    also = "also: [{model: videoscore, path: owner/score}, {model: videoreward, path: own, base: Qwen/base}]"
+    reward = load_config(write(START + f"reward:\n  {{model: videoreward, path: own, base: own/base, {also}}}")).reward
+    assert isinstance(reward, VideoRewardConfig)
+    assert (reward.path, reward.base) == (str(tmp_path / "own"), str(tmp_path / "own" / "base"))
+    score, other = reward.also
+    assert isinstance(score, VideoScoreConfig) and isinstance(other, VideoRewardConfig)
+    assert (score.path, other.path, other.base) == ("owner/score", str(tmp_path / "own"), "Qwen/base")
+
+
+def test_an_override_reaches_into_a_list_that_the_file_has() -> None:
+    text = START + "reward:\n  also:\n  - model: shapes\n"
+    config = load_config(write(text), ["reward.also.0.weights.VQ=2"])
+    assert config.reward.also[0].weights == {"VQ": 2.0}
+    assert "--set reward.also.1.path: no such item; an item of a list is set" in message_of(
+        text, "reward.also.1.path=x"
+    )
+    assert "--set reward.also.0.pth: unknown key" in message_of(text, "reward.also.0.pth=x")
+
+
+def test_the_configuration_of_a_run_from_before_there_were_several_models_loads() -> None:
+    reward = {"model": "shapes", "path": None, "combine": "mean_z", "weights": None, "calibration_samples": 240}
+    values = {"policy": {"path": "shapes"}, "prompts": {"train": "shapes:train"}, "reward": reward}
+    assert RunConfig.model_validate_json(json.dumps(values), strict=True).reward == ShapesRewardConfig()
 
 
 def test_a_pickle_where_safetensors_belongs(tmp_path: Path) -> None:

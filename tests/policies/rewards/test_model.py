@@ -1,13 +1,17 @@
 import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
-from policies.config import RewardConfig
+from policies.calibration import Calibration
+from policies.config import RewardModelConfig, ShapesRewardConfig, VideoRewardConfig, VideoScoreConfig
 from policies.errors import InputError
-from policies.rewards.model import RewardModel, load_reward_model
+from policies.rewards.model import REWARD_MODELS, RewardModel, load_reward_model, normalised
 from policies.shapes.reward import ShapesRewardModel, new_reward_model
 from policies.shapes.world import NUM_FRAMES, SIZE
 
@@ -24,16 +28,69 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> RewardModel:
-    return load_reward_model(RewardConfig(path=str(folder)), device="cpu")
+    return load_reward_model(ShapesRewardConfig(path=str(folder)), device="cpu")
 
 
 def clip(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (NUM_FRAMES, SIZE, SIZE, 3), np.uint8)
 
 
+class BrightnessConfig(RewardModelConfig):
+    """The config class of a reward model that is made up here."""
+
+    model: Literal["brightness"] = "brightness"
+    offset: float = 0.0
+
+
+class Brightness:
+    """A whole reward model: mean brightness."""
+
+    name, revision, dimensions = "brightness", "1", ("mean",)
+    files: Mapping[str, str] = {}
+    own_scale: Calibration | None = Calibration(mean={"mean": 0.5}, std={"mean": 0.1})
+
+    def __init__(self, config: BrightnessConfig) -> None:
+        self._offset = config.offset
+
+    @classmethod
+    def load(cls, config: BrightnessConfig, device: str) -> "Brightness":
+        return cls(config)
+
+    def prepare(self, frames_FHWC: np.ndarray, prompt: str, fps: float) -> torch.Tensor:
+        return torch.tensor(frames_FHWC) / 255
+
+    def cost(self, prepared: torch.Tensor) -> int:
+        return prepared[..., 0].numel()
+
+    def score(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.stack([frames.mean()[None] + self._offset for frames in inputs])
+
+    def score_frames(self, frames_BFHWC: torch.Tensor, prompts: Sequence[str], fps: float) -> torch.Tensor:
+        return frames_BFHWC.mean((1, 2, 3, 4))[:, None] + self._offset
+
+    def overall(self, normalised: Mapping[str, float]) -> float:
+        return normalised["mean"]
+
+    def stages(self, frames_FHWC: np.ndarray, prompt: str, fps: float) -> dict[str, Any]:
+        return {}
+
+
+def test_a_new_model_is_a_class_a_config_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REWARD_MODELS, "brightness", (__name__, "Brightness"))
+    model = load_reward_model(BrightnessConfig(offset=0.25), device="cpu")
+    (score,) = model.score([model.prepare(np.full((2, 4, 4, 3), 255, np.uint8), "anything", 8.0)])
+    assert score.tolist() == [1.25]
+    assert normalised(model, {"mean": 1.25}) == {"mean": pytest.approx(7.5)}
+
+
+@pytest.mark.parametrize("config", [ShapesRewardConfig, VideoRewardConfig, VideoScoreConfig])
+def test_every_config_class_has_its_line(config: type[RewardModelConfig]) -> None:
+    assert config.model_fields["model"].get_default() in REWARD_MODELS
+
+
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"'videoscore7'.*known ones are: shapes"):
-        load_reward_model(RewardConfig.model_construct(model="videoscore7"), device="cpu")
+    with pytest.raises(InputError, match=r"'videoscore7'.*known ones are: shapes, videoreward, videoscore"):
+        load_reward_model(ShapesRewardConfig.model_construct(model="videoscore7"), device="cpu")
 
 
 def test_shapes_has_three_dimensions_and_its_weights_as_revision(model: RewardModel, folder: Path) -> None:
@@ -52,8 +109,22 @@ def test_scores_are_those_of_the_model_on_frames_between_0_and_1(model: RewardMo
 
 def test_score_frames_is_differentiable_with_respect_to_frames_only(model: RewardModel) -> None:
     frames = (torch.tensor(clip(0)).float() / 255)[None].requires_grad_()
-    torch.autograd.backward(model.score_frames(frames, PROMPTS[:1]).sum())
+    torch.autograd.backward(model.score_frames(frames, PROMPTS[:1], 8.0).sum())
     assert frames.grad is not None and frames.grad.abs().sum() > 0
+
+
+def test_files_are_hashed_and_the_scale_is_its_own_scores(model: RewardModel, folder: Path) -> None:
+    assert set(model.files) == {"config.json", "model.safetensors"}
+    assert model.files["config.json"] == hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+    raw = {"VQ": 1.0, "MQ": 2.0, "TA": 6.0}
+    assert normalised(model, raw) == raw and model.overall(raw) == 3.0
+    assert model.cost(model.prepare(clip(0), PROMPTS[0], 8.0)) == NUM_FRAMES * SIZE * SIZE
+
+
+def test_stages_are_json_and_end_with_the_scores(model: RewardModel) -> None:
+    stages = model.stages(clip(0), PROMPTS[0], 8.0)
+    expected = model.score([model.prepare(clip(0), PROMPTS[0], 8.0)])[0].tolist()
+    assert json.loads(json.dumps(stages))["raw"] == expected
 
 
 def test_read_only_frames_are_taken(model: RewardModel) -> None:
@@ -75,14 +146,14 @@ def test_a_prompt_of_another_world_is_refused_before_the_forward(model: RewardMo
 
 def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no model\.safetensors"):
-        load_reward_model(RewardConfig(path=str(tmp_path / "missing")), device="cpu")
+        load_reward_model(ShapesRewardConfig(path=str(tmp_path / "missing")), device="cpu")
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(InputError, match=r"holds no model\.safetensors"):
-        load_reward_model(RewardConfig(path=str(tmp_path)), device="cpu")
+        load_reward_model(ShapesRewardConfig(path=str(tmp_path)), device="cpu")
 
 
 def test_a_pickle_under_the_name_of_safetensors_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04K\x01." * 100)
     with pytest.raises(InputError, match="no shapes reward model"):
-        load_reward_model(RewardConfig(path=str(tmp_path)), device="cpu")
+        load_reward_model(ShapesRewardConfig(path=str(tmp_path)), device="cpu")

@@ -1,0 +1,10 @@
+"""`onlinevpo rewards ...`: what can be done with reward models apart from running an alignment with one."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group()
+def rewards() -> None:
+    """Reward models: evaluate, train, convert."""

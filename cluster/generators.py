@@ -22,6 +22,7 @@ from cluster.config import RunConfig
 from cluster.deadline import within
 from cluster.errors import PartError
 from cluster.failures import LOST, raised_by
+from cluster.handles import Place, Row, as_arguments, rows_of
 from cluster.latents import write_latents
 from policies.errors import StallError
 from policies.online_vpo import Generator
@@ -44,16 +45,16 @@ class GeneratorActor:
         self._ready()
         return os.getpid()
 
-    def sample(self, request: SampleRequest) -> tuple[Any, ...]:
-        """Candidates without their arrays, then the latents and the frames of each, one by one."""
+    def sample(self, request: SampleRequest) -> tuple[list[Candidate], np.ndarray, np.ndarray]:
+        """Candidates without their arrays, then all their latents and all their frames, stacked."""
         drawn = self._loop.run_until_complete(self._ready().sample(request))
         light = [replace(candidate, latents=None, frames=None) for candidate in drawn]
-        arrays = [array for candidate in drawn for array in (as_numpy(candidate.latents), as_numpy(candidate.frames))]
-        return light, *arrays
+        latents = np.stack([as_numpy(candidate.latents) for candidate in drawn])
+        return light, latents, np.stack([as_numpy(candidate.frames) for candidate in drawn])
 
-    def write_latents(self, path: Path, chosen: np.ndarray, rejected: np.ndarray) -> str:
-        """Writes a pair's latents; the file's sha256."""
-        return write_latents(path, chosen, rejected)
+    def write_latents(self, path: Path, places: list[Place], *arrays: np.ndarray) -> str:
+        """Writes the latents of a pair, chosen and rejected; the file's sha256."""
+        return write_latents(path, *rows_of(places, arrays))
 
     def _ready(self) -> Generator:
         if self._generator is None:
@@ -120,26 +121,26 @@ class GeneratorPool:
 
     async def write_latents(self, path: Path, chosen: Handle, rejected: Handle) -> str:
         """Writes a pair's latents on an actor, beside what it samples; the file's sha256."""
+        places, arrays = as_arguments((chosen, rejected))
 
         def call(lane: _Lane) -> Awaitable[Any]:
-            return lane.actor.write_latents.options(concurrency_group=IO).remote(path, chosen, rejected)  # type: ignore
+            return lane.actor.write_latents.options(concurrency_group=IO).remote(path, places, *arrays)  # type: ignore
 
         return str(await self._on_some_lane(call, what=f"latents of {path.stem}", is_slice=False))
 
     # -- slices and lanes ----------------------------------------------------------------------------------------
 
     async def _sample_slice(self, request: SampleRequest) -> list[Candidate]:
-        count = len(request.seeds)
         arrays: list[ray.ObjectRef] = []
 
         def call(lane: _Lane) -> Awaitable[Any]:
-            light, *rest = lane.actor.sample.options(num_returns=1 + 2 * count).remote(request)
-            arrays[:] = rest
+            light, *arrays[:] = lane.actor.sample.options(num_returns=3).remote(request)
             return light  # type: ignore[no-any-return]
 
         light = await self._on_some_lane(call, what=f"a slice of group {request.group_id}", is_slice=True)
+        latents, frames = arrays
         return [
-            replace(candidate, latents=arrays[2 * index], frames=arrays[2 * index + 1])
+            replace(candidate, latents=Row(latents, index), frames=Row(frames, index))
             for index, candidate in enumerate(light)
         ]
 

@@ -21,6 +21,7 @@ from ray.serve.schema import LoggingConfig
 from cluster.config import RunConfig
 from cluster.errors import PartError
 from cluster.factories import RewardScorer
+from cluster.handles import Place, rows_of
 from policies.types import Candidate
 
 MAX_ONGOING = 8  # calls that a replica accepts; it still runs one forward at a time
@@ -39,10 +40,13 @@ class RewardReplica:
         scorer = await asyncio.wrap_future(self._scorer)
         return {**scorer.describe(), "pid": os.getpid()}
 
-    async def score(self, candidates: Sequence[Candidate], *frames: np.ndarray) -> dict[str, Any]:
-        """Scores, or the reason for none, in the order of the candidates."""
+    async def score(
+        self, candidates: Sequence[Candidate], places: Sequence[Place], *arrays: np.ndarray
+    ) -> dict[str, Any]:
+        """Scores, or the reason for none, in the order of the candidates; their frames are rows of the arrays."""
         scorer = await asyncio.wrap_future(self._scorer)
-        whole = [replace(candidate, frames=array) for candidate, array in zip(candidates, frames, strict=True)]
+        frames = rows_of(places, arrays)
+        whole = [replace(candidate, frames=row) for candidate, row in zip(candidates, frames, strict=True)]
         scored = await asyncio.get_running_loop().run_in_executor(
             self._worker, lambda: self._loop.run_until_complete(scorer.score(whole))
         )

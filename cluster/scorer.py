@@ -16,6 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from cluster.config import RunConfig
 from cluster.errors import PartError
 from cluster.failures import raised_by
+from cluster.handles import as_arguments
 from cluster.reward_server import MAX_ONGOING, is_deployed
 from policies.types import Candidate, Scored
 
@@ -57,10 +58,10 @@ class RayScorer:
         """Same order; candidates come back without frames, whose references end here."""
         light = [replace(candidate, frames=None) for candidate in candidates]
         plain = [replace(candidate, latents=None) for candidate in light]
-        frames = [candidate.frames for candidate in candidates]
+        places, arrays = as_arguments([candidate.frames for candidate in candidates])
         async with self._calls:
             try:
-                answer = await self._call("score", plain, *frames, deadline_s=self._deadline_s)
+                answer = await self._call("score", plain, places, *arrays, deadline_s=self._deadline_s)
             except RayTaskError as error:
                 answer = f"{type(error.cause).__name__}: {error.cause}"
         if isinstance(answer, str):

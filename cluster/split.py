@@ -15,6 +15,7 @@ from cluster.config import RunConfig
 from cluster.deadline import within
 from cluster.factories import Factories
 from cluster.generators import GeneratorPool
+from cluster.handles import Row
 from cluster.local_ray import RaySession
 from policies.types import Handle
 
@@ -113,8 +114,8 @@ class SplitPlacement:
 
     async def fetch(self, handle: Handle) -> np.ndarray:
         """The array behind a handle: for evaluation and sample videos, never for training."""
-        array: np.ndarray = await handle
-        return array
+        row: Row = handle
+        return await row.fetch()
 
     def pids(self) -> dict[str, Any]:
         """Process ids by role."""

@@ -2,8 +2,10 @@
 
     python -m tests.benchmarks.orchestration [--updates 20] [--rounds 5] [--inference-steps 6] [--json]
 
-Time runs from the first request to the last commit, start-up apart; threads, checkpoint interval and slices are equal,
-and `split` has one generator, so that all three do the same work one after the other. Prints one JSON object.
+A round starts the three in fresh processes and lets them take turns, one update each, so that a machine whose speed
+drifts drifts for all of them. Time runs from the first request to the last commit; start-up and the turns of the
+others do not count. Threads, checkpoint interval and slices are equal, and `split` has one generator, so that all
+three do the same work one after the other. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -18,6 +21,8 @@ import tempfile
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +40,53 @@ from policies.rewards.model import load_reward_model
 from policies.types import Candidate, Group, Pair, Scored
 from policies.weights import WeightDirectory
 
+RUNNERS = ("straight_line", "in_process", "split")
+TURN_LIMIT_S = 600.0
 
-class Stopwatch(SilentObserver):
-    """Seconds from the first request to the last commit."""
 
-    def __init__(self) -> None:
-        self.begun = self.ended = 0.0
+class Turns:
+    """One runner's place in the ring: it works while it holds the token, and only then does its time count."""
+
+    def __init__(self, mine: Semaphore, next_one: Semaphore) -> None:
+        self._mine, self._next = mine, next_one
+        self._since = 0.0
+        self.seconds = 0.0
+
+    def take(self) -> None:
+        """Waits for the token."""
+        if not self._mine.acquire(timeout=TURN_LIMIT_S):
+            raise TimeoutError(f"waited {TURN_LIMIT_S:g} s for a turn: one of the other runners is stuck")
+        self._since = time.perf_counter()
+
+    def count(self) -> None:
+        """Counts the time of this turn up to here."""
+        now = time.perf_counter()
+        self.seconds += now - self._since
+        self._since = now
+
+    def pass_on(self) -> None:
+        """The next runner's turn."""
+        self._next.release()
+
+
+class TurnTaker(SilentObserver):
+    """A turn for each update, and a last one for the last commit; what comes after that commit does not count."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
 
     def on_stage(self, name: str) -> None:
         if name == "train":
-            self.begun = time.perf_counter()
+            self._turns.take()
+
+    def on_update(self, line: Mapping[str, Any]) -> None:
+        self._turns.count()
+        self._turns.pass_on()
+        self._turns.take()
 
     def on_commit(self, update: int) -> None:
-        self.ended = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return self.ended - self.begun
+        if update > 0:  # version 0 is committed before training
+            self._turns.count()
 
 
 def config_of(folder: Path, *, mode: str, updates: int, interval: int, inference_steps: int) -> RunConfig:
@@ -84,7 +119,7 @@ def config_of(folder: Path, *, mode: str, updates: int, interval: int, inference
     )
 
 
-def straight_line(config: RunConfig, folder: Path) -> float:
+def straight_line(config: RunConfig, folder: Path, turns: Turns) -> None:
     """The algorithm written down without any of the orchestration: no groups, no records, no versions, no event loop
     around more than one call. It saves its state as often as the runs do: a loop that cannot resume is no peer."""
     set_threads(config)
@@ -110,8 +145,8 @@ def straight_line(config: RunConfig, folder: Path) -> float:
     weights = WeightDirectory(folder / "weights")
     interval = config.checkpoint.interval_updates
     assert isinstance(interval, int)
-    begun = time.perf_counter()
     for batch in prompt_batches(prompts, per_update=8, run_seed=config.seed, first=0, last=config.updates):
+        turns.take()
         if plan.is_swap_due(learner):
             asyncio.run(learner.update_reference())
         pairs = []
@@ -146,28 +181,54 @@ def straight_line(config: RunConfig, folder: Path) -> float:
         if learner.policy_version % interval == 0:
             weights.publish(learner.policy_version, policy, "policy", {})
             learner.save(folder / f"{learner.policy_version:06d}")
-    return time.perf_counter() - begun
+        turns.count()
+        turns.pass_on()
+    turns.take()  # the others' last commit has one, too
+    turns.pass_on()
 
 
-def placed(config: RunConfig) -> float:
+def placed(config: RunConfig, folder: Path, turns: Turns) -> None:
     """The same by the program itself."""
-    watch = Stopwatch()
-    run(config, observer=watch)
-    return watch.seconds
+    run(config, observer=TurnTaker(turns))
+    turns.pass_on()
+
+
+def _runner(name: str, mine: Semaphore, next_one: Semaphore, seconds: Queue[tuple[str, float]], **sizes: Any) -> None:
+    """A process of its own: one of the three, from loading to its last commit."""
+    turns = Turns(mine, next_one)
+    with tempfile.TemporaryDirectory() as folder:
+        mode = "in_process" if name == "straight_line" else name
+        go = straight_line if name == "straight_line" else placed
+        go(config_of(Path(folder), mode=mode, **sizes), Path(folder), turns)
+    seconds.put((name, turns.seconds))
+
+
+def race(**sizes: Any) -> dict[str, float]:
+    """One round: seconds by runner."""
+    context = multiprocessing.get_context("spawn")
+    tokens = [context.Semaphore(number) for number in (1, 0, 0)]
+    seconds = context.Queue()
+    runners = [
+        context.Process(target=_runner, args=(name, tokens[i], tokens[(i + 1) % 3], seconds), kwargs=sizes)
+        for i, name in enumerate(RUNNERS)
+    ]
+    for runner in runners:
+        runner.start()
+    for name, runner in zip(RUNNERS, runners, strict=True):
+        runner.join()
+        if runner.exitcode != 0:
+            for other in runners:
+                other.terminate()
+            raise RuntimeError(f"{name} ended with exit code {runner.exitcode}; its error is above")
+    return dict(seconds.get(timeout=TURN_LIMIT_S) for _ in RUNNERS)
 
 
 def measure(*, updates: int, rounds: int, inference_steps: int, interval: int) -> dict[str, Any]:
-    """Alternates the three, so that a machine that drifts drifts for all of them, and takes medians of ratios."""
-    seconds: dict[str, list[float]] = {"straight_line": [], "in_process": [], "split": []}
+    """Medians of the rounds' ratios."""
+    seconds: dict[str, list[float]] = {name: [] for name in RUNNERS}
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            common: Mapping[str, Any] = {"updates": updates, "interval": interval, "inference_steps": inference_steps}
-            seconds["straight_line"].append(
-                straight_line(config_of(folder, mode="in_process", **common), folder / "straight")
-            )
-            for mode in ("in_process", "split"):
-                seconds[mode].append(placed(config_of(folder, mode=mode, **common)))
+        for name, taken in race(updates=updates, interval=interval, inference_steps=inference_steps).items():
+            seconds[name].append(taken)
 
     def ratio(one: str, other: str) -> float:
         return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))

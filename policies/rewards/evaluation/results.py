@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class PairMetrics:
     pairs_with_missing_score: int  # excluded; though its label is usable
     pairs_used_labelled_same: int
     prompts: int  # of the pairs used
-    reference: ReferenceAccuracies
+    reference_procedure: ReferenceAccuracies
     reliability: Reliability
 
 
@@ -75,6 +76,9 @@ class RatingMetrics:
     spearman_ci95: Interval | None
     videos_used: int
     videos_excluded: int
+
+
+Metrics: TypeAlias = PairMetrics | RankingMetrics | RatingMetrics
 
 
 def evaluate_pairs(pairs: Sequence[JudgedPair], bootstrap: Bootstrap) -> PairMetrics:
@@ -112,7 +116,7 @@ def evaluate_pairs(pairs: Sequence[JudgedPair], bootstrap: Bootstrap) -> PairMet
         pairs_with_missing_score=len(pairs) - len(used) - invalid,
         pairs_used_labelled_same=int((labels_P == 0).sum()),
         prompts=len(set(ids)),
-        reference=_as_the_reference(pairs),
+        reference_procedure=_as_the_reference(pairs),
         reliability=reliability(labels_P, differences_P),
     )
 
@@ -167,7 +171,7 @@ def evaluate_ratings(videos: Sequence[JudgedVideo], bootstrap: Bootstrap) -> Rat
     )
 
 
-def as_json(metrics: PairMetrics | RankingMetrics | RatingMetrics) -> dict[str, object]:
+def as_json(metrics: Metrics) -> dict[str, object]:
     """Metrics as JSON values: recall at k becomes one key for each k."""
     values = asdict(metrics)
     if isinstance(metrics, RankingMetrics):

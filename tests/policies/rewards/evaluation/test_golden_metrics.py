@@ -74,9 +74,9 @@ def test_pair_table(dimension: str) -> None:
     assert metrics.accuracy_with_ties == close(ties["exact_optimum"])
     assert metrics.accuracy_with_ties_reference_procedure == close(ties["reference_procedure"])
     kept = expected["reference_when_rows_with_unusable_label_are_kept"]
-    assert metrics.reference.pairs == kept["rows"]
-    assert metrics.reference.accuracy_with_ties == close(kept["with_ties"])
-    assert metrics.reference.accuracy_without_ties == close(kept["without_ties"])
+    assert metrics.reference_procedure.pairs == kept["rows"]
+    assert metrics.reference_procedure.accuracy_with_ties == close(kept["with_ties"])
+    assert metrics.reference_procedure.accuracy_without_ties == close(kept["without_ties"])
     used = [pair for pair in pairs if pair.label is not None and None not in (pair.score_A, pair.score_B)]
     check_ties(ties, np.array([pair.label for pair in used]), np.array([pair.score_A - pair.score_B for pair in used]))  # type: ignore[operator]
 

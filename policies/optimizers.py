@@ -55,7 +55,10 @@ class Muon(torch.optim.Optimizer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Learning rate over a fixed number of steps: linear warm-up, flat, then linear to zero from decay_start on."""
+    """Learning rate over a fixed number of steps: linear warm-up, flat, then linear to zero from decay_start on.
+
+    decay_start is a share of the steps; 1: it stays flat.
+    """
 
     lr: float
     steps: int
@@ -63,12 +66,14 @@ class Schedule:
     decay_start: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.steps < 1 or self.warmup_steps < 0 or not 0 <= self.decay_start < 1:
-            raise InputError(f"{self}: lr > 0, steps >= 1, warmup_steps >= 0 and 0 <= decay_start < 1 are needed.")
+        if self.lr <= 0 or self.steps < 1 or self.warmup_steps < 0 or not 0 <= self.decay_start <= 1:
+            raise InputError(f"{self}: lr > 0, steps >= 1, warmup_steps >= 0 and 0 <= decay_start <= 1 are needed.")
 
     def at(self, step: int) -> float:
         """Learning rate of a step counted from 0."""
         warm = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        if self.decay_start == 1:
+            return self.lr * warm
         return self.lr * warm * min(1.0, (self.steps - step) / (self.steps * (1 - self.decay_start)))
 
 

@@ -29,13 +29,13 @@ from transformers import AutoTokenizer, UMT5EncoderModel
 
 from policies.errors import InputError
 from policies.pretrain import PretrainConfig, pretrain
-from policies.rewards.bradley_terry import BradleyTerryConfig, train_bradley_terry
 from policies.shapes.gates import mean_scores, round_trip, sample_plainly
-from policies.shapes.pairs import training_batches
+from policies.shapes.pairs import training_steps
 from policies.shapes.pretrain import FAULTS, fill_bank, new_transformer
 from policies.shapes.prompts import TEST_PROMPTS, TRAIN_PROMPTS
 from policies.shapes.readme import policy_readme, reward_readme
-from policies.shapes.reward import is_inner_matrix, new_reward_model
+from policies.shapes.reward import new_reward_model
+from policies.shapes.reward_training import RewardTraining, train_reward
 from policies.shapes.text import embed, new_text_encoder, new_tokenizer
 from policies.shapes.truth import score_clips
 from policies.shapes.vae import VaeTraining, train_vae
@@ -54,7 +54,7 @@ class BuildSettings:
     policy_clips: int = 12_000
     policy_faults: FaultRates = FAULTS
     policy_batch: int = 32
-    reward: BradleyTerryConfig = field(default_factory=lambda: BradleyTerryConfig(lr=3e-3))
+    reward: RewardTraining = field(default_factory=RewardTraining)
     reward_bank_pairs: int = 1920
     reward_batch_pairs: int = 32
     readme_clips_per_prompt: int = 4
@@ -66,7 +66,7 @@ SMOKE = BuildSettings(
     policy=PretrainConfig(steps=2, warmup_steps=1),
     policy_clips=8,
     policy_batch=2,
-    reward=BradleyTerryConfig(steps=3, warmup_steps=1),
+    reward=RewardTraining(steps=3, lr=2e-3, warmup_steps=1),
     reward_bank_pairs=2,
     reward_batch_pairs=2,
     readme_clips_per_prompt=0,
@@ -140,21 +140,14 @@ def build_policy(output_dir: Path, seed: int, settings: BuildSettings, progress:
 def build_reward(output_dir: Path, seed: int, settings: BuildSettings, progress: StageProgress | None) -> Path:
     """Learns the reward from synthetic pairs of training prompts and writes its folder, tokenizer included."""
     model = new_reward_model(seed)
-    batches = training_batches(
+    steps = training_steps(
         model,
         _load_vae(output_dir),
         np.random.default_rng([seed, 3]),
         batch_size=settings.reward_batch_pairs,
         bank_pairs=settings.reward_bank_pairs,
     )
-    train_bradley_terry(
-        model,
-        lambda side: model(*side),
-        batches,
-        settings.reward,
-        is_muon=is_inner_matrix,
-        progress=_staged("reward", progress),
-    )
+    train_reward(model, steps, settings.reward, seed=seed, progress=_staged("reward", progress))
     with _replacing(output_dir / "reward") as folder:
         model.save_pretrained(folder)
         new_tokenizer().save_pretrained(folder)

@@ -11,26 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
-from policies.rewards.bradley_terry import PairBatch
+from policies.rewards.training.loop import LabelledVideos, Step
 from policies.shapes.pretrain import draw_faulty
 from policies.shapes.prompts import TRAIN_PROMPTS
 from policies.shapes.reward import ShapesRewardModel
+from policies.shapes.reward_training import ClipsAndIds
 from policies.shapes.vae import decode_parallel, encode_parallel, to_clips, to_video
 from policies.shapes.world import Clips, Corruption, FaultRates, render_batch
 
 FAULTS = FaultRates(visual=0.5, motion=0.5, wrong=0.3, min_severity=0.05)
 TIE_SEVERITY = 0.12
 """Severities closer than this are a tie: nobody could tell them apart."""
-
-ClipsAndIds: TypeAlias = tuple[Tensor, Tensor]
-"""What the reward model takes: frames BFHWC in [0, 1] and token ids (B, L)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +39,11 @@ class LabelledPairs:
     second_BFHWC: Clips
     labels_B3: Tensor
 
-    def batch(self, model: ShapesRewardModel, pick_B: np.ndarray | slice = slice(None)) -> PairBatch[ClipsAndIds]:
-        """Some of the pairs as the reward model takes them."""
+    def videos(self, model: ShapesRewardModel, pick_B: np.ndarray | slice = slice(None)) -> LabelledVideos[ClipsAndIds]:
+        """Some of the pairs as the reward model takes them: 2B videos, the first ones first."""
         ids_BL = model.token_ids([str(prompt) for prompt in np.array(self.prompts)[pick_B]])
-        first, second = (
-            torch.from_numpy(clips[pick_B]).float() / 255.0 for clips in (self.first_BFHWC, self.second_BFHWC)
-        )
-        return PairBatch((first, ids_BL), (second, ids_BL), self.labels_B3[pick_B])
+        clips = np.concatenate([self.first_BFHWC[pick_B], self.second_BFHWC[pick_B]])
+        return LabelledVideos((torch.from_numpy(clips).float() / 255.0, ids_BL.repeat(2, 1)), self.labels_B3[pick_B])
 
 
 def draw_pairs(count: int, rng: np.random.Generator) -> LabelledPairs:
@@ -87,12 +82,15 @@ def through_vae(pairs: LabelledPairs, vae: AutoencoderKLWan) -> LabelledPairs:
     return replace(pairs, first_BFHWC=passed(pairs.first_BFHWC), second_BFHWC=passed(pairs.second_BFHWC))
 
 
-def training_batches(
+def training_steps(
     model: ShapesRewardModel, vae: AutoencoderKLWan, rng: np.random.Generator, *, batch_size: int, bank_pairs: int
-) -> Iterator[PairBatch[ClipsAndIds]]:
-    """Endless batches: two of three from a bank that went through the autoencoder, the third freshly rendered."""
+) -> Iterator[Step[ClipsAndIds]]:
+    """Endless steps: two of three from a bank that went through the autoencoder, the third freshly rendered."""
     bank = through_vae(draw_pairs(bank_pairs, rng), vae)
     while True:
-        for _ in range(2):
-            yield bank.batch(model, rng.integers(bank_pairs, size=batch_size))
-        yield draw_pairs(batch_size, rng).batch(model)
+        for videos in (
+            bank.videos(model, rng.integers(bank_pairs, size=batch_size)),
+            bank.videos(model, rng.integers(bank_pairs, size=batch_size)),
+            draw_pairs(batch_size, rng).videos(model),
+        ):
+            yield Step(labels=videos.labels, micro_batches=[videos])

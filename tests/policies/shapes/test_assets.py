@@ -71,8 +71,8 @@ def test_the_pipeline_decodes_as_the_parallel_decoder_does() -> None:
 @torch.no_grad()
 def test_the_reward_orders_synthetic_pairs_and_the_policys_own_clips() -> None:
     model = ShapesRewardModel.from_pretrained(ASSETS / "reward").eval()
-    batch = through_vae(draw_pairs(300, np.random.default_rng(40_003)), pipeline().vae).batch(model)
-    accuracy = pair_accuracy(model(*batch.first), model(*batch.second), batch.labels_BD)
+    videos = through_vae(draw_pairs(300, np.random.default_rng(40_003)), pipeline().vae).videos(model)
+    accuracy = pair_accuracy(*model(*videos.inputs).chunk(2), videos.labels)
     assert accuracy.min() > 0.88
     assert pair_agreement(model, base_clips(8), PROMPTS) > 0.75
 

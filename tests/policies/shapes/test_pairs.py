@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from policies.shapes.pairs import draw_pairs, label, through_vae, training_batches
+from policies.shapes.pairs import draw_pairs, label, through_vae, training_steps
 from policies.shapes.pretrain import FAULTS, draw_faulty, render_training_clips
 from policies.shapes.prompts import TRAIN_PROMPTS
 from policies.shapes.reward import new_reward_model
@@ -50,16 +50,16 @@ def test_pairs_are_of_training_prompts_and_the_same_for_the_same_seed() -> None:
     assert set(one.labels_B3.flatten().tolist()) == {-1.0, 0.0, 1.0}
 
 
-def test_batches_come_twice_from_the_bank_and_once_fresh() -> None:
+def test_steps_come_twice_from_the_bank_and_once_fresh() -> None:
     model, vae = new_reward_model(0), new_vae(4).eval()
-    batches = training_batches(model, vae, np.random.default_rng(0), batch_size=3, bank_pairs=4)
-    sides = [next(batches) for _ in range(3)]
-    for batch in sides:
-        frames, ids = batch.first
-        assert frames.shape == (3, 9, 32, 32, 3)
-        assert ids.shape == (3, 7)
-        assert batch.labels_BD.shape == (3, 3)
-    fresh, _ = sides[2].first
+    steps = training_steps(model, vae, np.random.default_rng(0), batch_size=3, bank_pairs=4)
+    batches = [videos for _ in range(3) for videos in next(steps).micro_batches]
+    for videos in batches:
+        frames, ids = videos.inputs
+        assert frames.shape == (6, 9, 32, 32, 3)
+        assert ids.shape == (6, 7)
+        assert videos.labels.shape == (3, 3)
+    fresh, _ = batches[2].inputs
     assert fresh.amax() > 0.5  # the untrained autoencoder gives grey; fresh clips have black and colour
 
 

@@ -123,7 +123,16 @@ def build_learner(
         world_size=world_size,
         all_reduce=all_reduce,
     )
+    learner.rehearse(_rehearsal_prompts(config, world_size), shape_of(config))
     return LearnerPart(learner, policy, WeightDirectory(RunDirectory(run_dir).weights))
+
+
+def _rehearsal_prompts(config: RunConfig, world_size: int) -> list[Prompt]:
+    """As many as fill one forward of each rank."""
+    count = config.prompts_per_update
+    if config.learner.pairs_per_forward is not None:
+        count = min(count, -(-config.learner.pairs_per_forward * world_size // config.objective.draws_per_pair))
+    return load_run_prompts(config)["train"][:count]
 
 
 def generator_part(config: RunConfig, run_dir: Path) -> LocalGenerator:

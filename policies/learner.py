@@ -25,7 +25,8 @@ from policies.micro_batches import MicroBatch, items_of, micro_batches
 from policies.objectives.dpo import squared_error
 from policies.objectives.objective import build_objective
 from policies.policy import VideoPolicy
-from policies.types import Selection, UpdateStats
+from policies.rehearsal import noise_pairs
+from policies.types import Prompt, Selection, UpdateStats, VideoShape
 from policies.weights import weights_hash
 
 AllReduce = Callable[[Tensor], None]  # sums a tensor over all ranks, in place
@@ -113,6 +114,27 @@ class LocalLearner:
         self._policy.blend("policy", "reference")
         self._reference_version = self._policy_version
         return self._reference_version
+
+    def rehearse(self, prompts: Sequence[Prompt], shape: VideoShape) -> None:
+        """Computes an update on noise and changes nothing: what does not fit into memory shows before the first video
+        is drawn, and the first update takes no longer than the others.
+
+        Raises:
+            InputError: the device's memory is not enough.
+        """
+        batch = noise_pairs(prompts, shape, self._policy.latent_shape(shape))
+        count = len(batch) * self._objective_config.draws_per_pair
+        table = torch.zeros(count, len(self._columns), dtype=torch.float64, device=self._policy.device)
+        try:
+            self._accumulate(self._micro_batches(batch, batch_index=0), table)
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"an update on videos of {shape} does not fit into the memory of {self._policy.device}: {error}. Use "
+                "learner.gradient_mode two_pass, a smaller learner.pairs_per_forward, policy.gradient_checkpointing, "
+                "or smaller videos"
+            ) from error
+        finally:
+            self._optimizer.clear_gradient()
 
     def state(self) -> LearnerState:
         """A copy of everything the next update depends on, and the answer to a replay of the last one."""

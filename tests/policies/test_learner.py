@@ -64,6 +64,26 @@ async def test_before_the_first_update_and_after_each_swap_the_loss_is_log_two_a
                 assert stats.metrics["implicit_accuracy"] == 0.5 and stats.metrics["gate_openness"] == 0.5
 
 
+async def test_a_rehearsal_changes_nothing() -> None:
+    for mode in ("joint", "two_pass"):
+        plain, rehearsed = learner_of(ToyPolicy(), gradient_mode=mode), learner_of(ToyPolicy(), gradient_mode=mode)
+        torch.manual_seed(3)
+        rehearsed.rehearse([p.prompt for p in random_pairs(2)], SHAPE)
+        torch.testing.assert_close(
+            torch.rand(2), torch.rand(2, generator=torch.Generator().manual_seed(3)), rtol=0, atol=0
+        )
+        assert await updated(rehearsed, 3) == await updated(plain, 3)
+
+
+async def test_a_rehearsal_that_runs_out_of_memory_says_what_to_lower() -> None:
+    class Cramped(ToyPolicy):
+        def predict(self, *arguments: object, **named: object) -> Tensor:
+            raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+    with pytest.raises(InputError, match=r"two_pass.*pairs_per_forward"):
+        learner_of(Cramped()).rehearse([p.prompt for p in random_pairs(1)], SHAPE)
+
+
 async def test_reports_every_metric() -> None:
     stats = (await updated(learner_of(ToyPolicy()), 2))[1]
     assert set(stats.metrics) == METRICS

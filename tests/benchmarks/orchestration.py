@@ -25,7 +25,7 @@ from importlib.metadata import version
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -43,6 +43,9 @@ from policies.weights import WeightDirectory
 
 RUNNERS = ("straight_line", "in_process", "split")
 TURN_LIMIT_S = 600.0
+
+Finished: TypeAlias = tuple[str, list[float]]
+"""A runner's name and the seconds of its turns."""
 
 
 class Turns:
@@ -195,23 +198,23 @@ def placed(config: RunConfig, folder: Path, turns: Turns) -> None:
     turns.pass_on()
 
 
-def _runner(name: str, mine: Semaphore, next_one: Semaphore, seconds: Queue[tuple[str, list[float]]], **sizes: Any) -> None:
+def _runner(name: str, mine: Semaphore, next_one: Semaphore, done: Queue[Finished], **sizes: Any) -> None:
     """A process of its own: one of the three, from loading to its last commit."""
     turns = Turns(mine, next_one)
     with tempfile.TemporaryDirectory() as folder:
         mode = "in_process" if name == "straight_line" else name
         go = straight_line if name == "straight_line" else placed
         go(config_of(Path(folder), mode=mode, **sizes), Path(folder), turns)
-    seconds.put((name, turns.seconds))
+    done.put((name, turns.seconds))
 
 
 def race(**sizes: Any) -> dict[str, list[float]]:
     """One round: seconds of each turn, by runner."""
     context = multiprocessing.get_context("spawn")
     tokens = [context.Semaphore(number) for number in (1, 0, 0)]
-    seconds = context.Queue()
+    done = context.Queue()
     runners = [
-        context.Process(target=_runner, args=(name, tokens[i], tokens[(i + 1) % 3], seconds), kwargs=sizes)
+        context.Process(target=_runner, args=(name, tokens[i], tokens[(i + 1) % 3], done), kwargs=sizes)
         for i, name in enumerate(RUNNERS)
     ]
     for runner in runners:
@@ -222,7 +225,7 @@ def race(**sizes: Any) -> dict[str, list[float]]:
             for other in runners:
                 other.terminate()
             raise RuntimeError(f"{name} ended with exit code {runner.exitcode}; its error is above")
-    return dict(seconds.get(timeout=TURN_LIMIT_S) for _ in RUNNERS)
+    return dict(done.get(timeout=TURN_LIMIT_S) for _ in RUNNERS)
 
 
 def measure(*, updates: int, rounds: int, inference_steps: int, interval: int) -> dict[str, Any]:
@@ -243,150 +246,6 @@ def measure(*, updates: int, rounds: int, inference_steps: int, interval: int) -
         "split_over_in_process": ratio("split", "in_process"),
         "split_over_straight_line": ratio("split", "straight_line"),
         "split_added_ms_per_update": 1000 * added,
-        "updates": updates,
-            "prompts_per_update": 8,
-            "reference_update_interval": 20,
-            "policy": {"path": "shapes", "lora": {"rank": 8, "alpha": 8.0}},
-            "sampling": {
-                "candidates_per_prompt": 4,
-                "num_inference_steps": inference_steps,
-                "guidance_scale": 1.0,
-                "max_sequence_length": 8,
-                "num_frames": 9,
-                "height": 32,
-                "width": 32,
-                "fps": 8.0,
-            },
-            "prompts": {"train": "shapes:train"},
-            "reward": {"combine": "weighted_sum"},
-            "objective": {"beta": 100.0, "draws_per_pair": 2},
-            "learner": {"learning_rate": 1e-3, "adam_betas": (0.9, 0.95), "warmup_updates": 5},
-            "checkpoint": {"interval_updates": interval},
-            "placement": {"mode": mode, "generators": 1},
-        }
-    )
-
-
-def straight_line(config: RunConfig, folder: Path, turns: Turns) -> None:
-    """The algorithm written down without any of the orchestration: no groups, no records, no versions, no event loop
-    around more than one call. It saves its state as often as the runs do: a loop that cannot resume is no peer."""
-    set_threads(config)
-    policy = load_policy(config.policy, seed=config.seed)
-    model = load_reward_model(config.reward, device="cpu")
-    learner = LocalLearner(
-        policy,
-        config.learner,
-        config.objective,
-        run_seed=config.seed,
-        max_sequence_length=config.sampling.max_sequence_length,
-    )
-    sampling, shape = sampling_of(config), shape_of(config)
-    plan = LoopPlan(
-        run_seed=config.seed,
-        candidates_per_prompt=4,
-        is_online=True,
-        sampling=sampling,
-        shape=shape,
-        reference_update_interval=config.reference_update_interval,
-    )
-    prompts = load_prompts("shapes:train")
-    weights = WeightDirectory(folder / "weights")
-    interval = config.checkpoint.interval_updates
-    assert isinstance(interval, int)
-    for batch in prompt_batches(prompts, per_update=8, run_seed=config.seed, first=0, last=config.updates):
-        turns.take()
-        if plan.is_swap_due(learner):
-            asyncio.run(learner.update_reference())
-        pairs = []
-        policy.blend("policy", "behaviour")
-        for request in plan.requests(batch):
-            (embedding,) = policy.embed([request.prompt.text], max_sequence_length=sampling.max_sequence_length)
-            with torch.no_grad(), policy.use("behaviour"):
-                latents = policy.sample(embedding, None, request.seeds, shape=shape, sampling=sampling)
-            frames = policy.decode(latents)
-            with torch.no_grad():
-                scores = model.score([model.prepare(clip, request.prompt.text, config.sampling.fps) for clip in frames])
-            rewards = scores.sum(1).tolist()
-            members = tuple(
-                Scored(
-                    candidate=Candidate(
-                        group_id=request.group_id,
-                        prompt=request.prompt,
-                        shape=shape,
-                        seed=seed,
-                        policy_version=batch.index,
-                        weights_hash="",
-                        latents=latents[i],
-                        frames=None,
-                    ),
-                    scores={"sum": rewards[i]},
-                )
-                for i, seed in enumerate(request.seeds)
-            )
-            group = Group(group_id=request.group_id, prompt=request.prompt, members=members, rewards=tuple(rewards))
-            pairs.append(Pair(group=group, chosen=rewards.index(max(rewards)), rejected=rewards.index(min(rewards))))
-        asyncio.run(learner.update(pairs, batch_index=batch.index))
-        if learner.policy_version % interval == 0:
-            weights.publish(learner.policy_version, policy, "policy", {})
-            learner.save(folder / f"{learner.policy_version:06d}")
-        turns.count()
-        turns.pass_on()
-    turns.take()  # the others' last commit has one, too
-    turns.pass_on()
-
-
-def placed(config: RunConfig, folder: Path, turns: Turns) -> None:
-    """The same by the program itself."""
-    run(config, observer=TurnTaker(turns))
-    turns.pass_on()
-
-
-def _runner(name: str, mine: Semaphore, next_one: Semaphore, seconds: Queue[tuple[str, list[float]]], **sizes: Any) -> None:
-    """A process of its own: one of the three, from loading to its last commit."""
-    turns = Turns(mine, next_one)
-    with tempfile.TemporaryDirectory() as folder:
-        mode = "in_process" if name == "straight_line" else name
-        go = straight_line if name == "straight_line" else placed
-        go(config_of(Path(folder), mode=mode, **sizes), Path(folder), turns)
-    seconds.put((name, turns.seconds))
-
-
-def race(**sizes: Any) -> dict[str, list[float]]:
-    """One round: seconds of each turn, by runner."""
-    context = multiprocessing.get_context("spawn")
-    tokens = [context.Semaphore(number) for number in (1, 0, 0)]
-    seconds = context.Queue()
-    runners = [
-        context.Process(target=_runner, args=(name, tokens[i], tokens[(i + 1) % 3], seconds), kwargs=sizes)
-        for i, name in enumerate(RUNNERS)
-    ]
-    for runner in runners:
-        runner.start()
-    for name, runner in zip(RUNNERS, runners, strict=True):
-        runner.join()
-        if runner.exitcode != 0:
-            for other in runners:
-                other.terminate()
-            raise RuntimeError(f"{name} ended with exit code {runner.exitcode}; its error is above")
-    return dict(seconds.get(timeout=TURN_LIMIT_S) for _ in RUNNERS)
-
-
-def measure(*, updates: int, rounds: int, inference_steps: int, interval: int) -> dict[str, Any]:
-    """Medians of the rounds' ratios."""
-    seconds: dict[str, list[float]] = {name: [] for name in RUNNERS}
-    for _ in range(rounds):
-        for name, taken in race(updates=updates, interval=interval, inference_steps=inference_steps).items():
-            seconds[name].append(taken)
-
-    def ratio(one: str, other: str) -> float:
-        return statistics.median(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
-
-    added = statistics.median(s - i for s, i in zip(seconds["split"], seconds["in_process"], strict=True))
-    return {
-        "in_process_over_straight_line": ratio("in_process", "straight_line"),
-        "split_over_in_process": ratio("split", "in_process"),
-        "split_over_straight_line": ratio("split", "straight_line"),
-        "split_added_ms_per_update": 1000 * added / updates,
         "updates": updates,
         "seconds_per_update": statistics.median(blocks["in_process"]),
         "seconds": seconds,

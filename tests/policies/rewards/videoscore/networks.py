@@ -1,0 +1,52 @@
+"""VideoScore networks and inputs of the reference values."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import torch
+from safetensors.torch import load_file
+
+from policies.rewards.videoscore.idefics2 import FramesInput, Idefics2ScoreNetwork, idefics2_config
+from policies.rewards.videoscore.pixels import ImageRules, frame_indices, resized
+from policies.rewards.videoscore.tokens import FrameTokenizer
+from tests.policies.rewards import goldens
+
+FOLDER = goldens.FOLDER / "videoscore" / "VideoScore"
+RULES = ImageRules()
+EXPECTED = goldens.expected("videoscore")
+
+
+def tokenizer() -> FrameTokenizer:
+    return FrameTokenizer(FOLDER, tokens_per_frame=8)
+
+
+@cache
+def network(dtype: torch.dtype = torch.float32) -> Idefics2ScoreNetwork:
+    config = idefics2_config(json.loads((FOLDER / "config.json").read_text(encoding="utf-8")))
+    with torch.device("meta"):
+        built = Idefics2ScoreNetwork(config, rules=RULES, image_token_id=config.image_token_id)
+    weights = load_file(FOLDER / "model.safetensors")
+    built.load_state_dict({name: weight.to(dtype) for name, weight in weights.items()}, assign=True)
+    built.set_rotary()
+    return built.eval().requires_grad_(False)
+
+
+@cache
+def frames_input(name: str, max_frames: int = 16) -> FramesInput:
+    clip = goldens.clip(name)
+    indices = frame_indices(len(clip.frames_FHWC), max_frames=max_frames)
+    return FramesInput(
+        ids_L=tokenizer().encode(goldens.prompt(name), len(indices)),
+        frames_FCHW=resized(torch.from_numpy(clip.frames_FHWC[indices]), RULES),
+    )
+
+
+def logits(scores: dict[str, float]) -> torch.Tensor:
+    """Reference scores, (1, D)."""
+    return torch.tensor([list(scores.values())])
+
+
+def reference(name: str, row: str = "fp32") -> torch.Tensor:
+    return logits(EXPECTED["clips"][name]["scores"][row]["logits"])

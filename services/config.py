@@ -1,10 +1,7 @@
 """The configuration of a run: one YAML file, checked completely before anything starts.
 
-Every problem is reported at once, each with its place (`run.yaml:12` or `--set a.b`), what is wrong and what would be
-right. Imports neither torch nor ray, so that `validate` answers at once.
-
-Relative paths in the file are relative to the file; those given with `--set` to the working directory or, where there
-is no such file, to the config file; `output_dir` always to the working directory.
+Imports neither torch nor ray, so that `validate` answers at once. How problems are told and what paths are relative to:
+see `services.config_source`.
 """
 
 from __future__ import annotations
@@ -12,33 +9,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from cluster.config import RunConfig
 from cluster.run_directory import RunDirectory, differing_keys
 from policies.errors import InputError
 from services.config_files import file_problems, get, path_keys, resolved
-from services.config_keys import (
-    KeyPath,
-    all_keys,
-    expected,
-    find,
-    model_of,
-    put,
-    sections_of,
-    suggestion,
-    value_at,
-    without_kinds,
-)
-from services.yaml_source import Document, Problem, dotted, read_yaml
+from services.config_keys import put
+from services.config_source import Source, read_document, shown, validated
+from services.yaml_source import Document
 
-_PASSES = 12  # each removes what it found wrong; a config is five levels deep
-
-_UNKNOWN_KIND = "union_tag_invalid"  # pydantic's word for a section whose `model` there is not
+_NEEDS = "a run needs at least policy.path and prompts.train"
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -48,21 +29,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         InputError: with every problem, one a line.
     """
     file = Path(path)
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such config file; check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; name a YAML file") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"{path}:{line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as UTF-8"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    document = read_document(file)
     run_id = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-._")[:80] or "run"
-    return build_config(read_yaml(text), overrides, name=str(path), folder=file.resolve().parent, run_id=run_id)
+    return build_config(document, overrides, name=str(path), folder=file.resolve().parent, run_id=run_id)
 
 
 def build_config(document: Document, overrides: Sequence[str], *, name: str, folder: Path, run_id: str) -> RunConfig:
@@ -73,15 +42,9 @@ def build_config(document: Document, overrides: Sequence[str], *, name: str, fol
         folder: what its relative paths are relative to.
         run_id: the run's name where none is set.
     """
-    source = _Source(document=document, name=name, folder=folder)
-    if document.problems:
-        raise InputError(source.report(document.problems))
-    if not isinstance(document.value, dict):
-        what = "is empty" if document.value is None else f"holds {_shown(document.value)} instead of settings"
-        raise InputError(f"{name}: {what}; a run needs at least policy.path and prompts.train")
-    values: dict[str, Any] = _fill_empty_sections(document.value)
-    problems = [problem for override in overrides for problem in source.apply(values, override)]
-    config, found, repaired = _validated(values, source)
+    source = Source(document=document, name=name, folder=folder, root=RunConfig, needs=_NEEDS)
+    values, problems = source.values(overrides)
+    config, found, repaired = validated(values, source, RunConfig)
     problems += found
     bad = {problem.key for problem in problems}
     problems += file_problems(repaired, bad, source.resolve)
@@ -96,186 +59,10 @@ def build_config(document: Document, overrides: Sequence[str], *, name: str, fol
 def diff_configs(one: RunConfig, other: RunConfig) -> list[str]:
     """What differs between two runs, as `learner.learning_rate: 0.001 -> 0.0005`; where they lie does not count."""
     values, others = one.model_dump(mode="json"), other.model_dump(mode="json")
-    return [f"{key}: {_shown(get(values, key))} -> {_shown(get(others, key))}" for key in differing_keys(one, other)]
+    return [f"{key}: {shown(get(values, key))} -> {shown(get(others, key))}" for key in differing_keys(one, other)]
 
 
-@dataclass(slots=True, kw_only=True)
-class _Source:
-    """Where each setting came from."""
-
-    document: Document
-    name: str
-    folder: Path
-    overridden: dict[KeyPath, str] = field(default_factory=dict)
-
-    def apply(self, values: dict[str, Any], override: str) -> list[Problem]:
-        """Sets one `a.b=value` in `values`, and says what is wrong with it."""
-        key, equals, text = override.partition("=")
-        path: KeyPath = tuple(part.strip() for part in key.split("."))
-        where = dotted(path)
-        self.overridden[path] = f"--set {where}"
-        if not equals or "" in path:
-            del self.overridden[path]
-            return [Problem(key=f"--set {override}", text="expected KEY=VALUE, as in learner.learning_rate=1e-4")]
-        parsed = read_yaml(text)
-        if parsed.problems:
-            return [Problem(key=where, text=problem.text) for problem in parsed.problems]
-        found = find(path, values)
-        if found.info is not None and len(found.path) < len(path) and not found.is_section:
-            wanted = expected(found.info)
-            if "map" not in wanted:
-                return [Problem(key=where, text=f"{dotted(found.path)} has no parts; it is {wanted}, set it whole")]
-        if not put(values, path, parsed.value):
-            return [Problem(key=where, text="no such item; an item of a list is set by its number, from 0")]
-        return []
-
-    @property
-    def lines(self) -> dict[KeyPath, int]:
-        """The line of every setting in the file."""
-        return {tuple(map(str, path)): line for path, line in self.document.lines.items()}
-
-    def place(self, path: KeyPath) -> tuple[str, KeyPath, int]:
-        """Where the setting, or the section around it, was written: (place, its own path, line)."""
-        lines = self.lines
-        for length in range(len(path), -1, -1):
-            prefix = path[:length]
-            inner = next((own for own in self.overridden if prefix and own[:length] == prefix), None)
-            if inner is not None and (inner == prefix or prefix not in lines):
-                return self.overridden[inner], inner, 0
-            if prefix in lines:
-                return f"{self.name}:{lines[prefix]}", prefix, lines[prefix]
-        return self.name, (), 0
-
-    def report(self, problems: Sequence[Problem]) -> str:
-        """One line per problem, in the order of the file; overrides last."""
-        lines: list[tuple[int, str]] = []
-        for problem in problems:
-            if problem.key.startswith("--set"):
-                lines.append((1_000_000_000, f"{problem.key}: {problem.text}"))
-                continue
-            path = tuple(problem.key.split(".")) if problem.key else ()
-            place, own, line = self.place(path)
-            if problem.line is not None:
-                place, line = f"{self.name}:{problem.line}", problem.line
-            is_named = problem.text.startswith(f"{problem.key} ") or (place.startswith("--set") and own == path)
-            shown = "" if is_named else problem.key
-            order = 1_000_000_000 if place.startswith("--set") else line
-            lines.append((order, ": ".join(part for part in (place, shown, problem.text) if part)))
-        return "\n".join(text for _, text in sorted(dict.fromkeys(lines), key=lambda item: item[0]))
-
-    def mentioned(self, section: KeyPath, message: str) -> KeyPath:
-        """The written setting under `section` that a message speaks of, or the section itself."""
-        written = [path for path in (*self.overridden, *self.lines) if path[: len(section)] == section]
-        for path in sorted(written, key=len, reverse=True):
-            if len(path) > len(section) and re.search(rf"\b{re.escape(dotted(path[len(section) :]))}\b", message):
-                return path
-        return section
-
-    def resolve(self, key: str, written: str) -> Path:
-        """An absolute path, by the rules of this module."""
-        path = Path(written).expanduser()
-        here = Path.cwd() / path
-        is_from_shell = tuple(key.split(".")) in self.overridden
-        if key == "output_dir" or (is_from_shell and here.exists()):
-            return here.resolve()
-        return (self.folder / path).resolve()
-
-
-def _validated(values: dict[str, Any], source: _Source) -> tuple[RunConfig | None, list[Problem], dict[str, Any]]:
-    """Validates, and goes on without what was wrong until nothing new is found.
-
-    Returns: the config where there was nothing wrong, the problems, and the values without the wrong ones.
-    """
-    values = json.loads(json.dumps(values))
-    problems: dict[KeyPath, Problem] = {}
-    for _ in range(_PASSES):
-        try:
-            config = RunConfig.model_validate_json(json.dumps(values), strict=True)
-        except ValidationError as error:
-            if not _collect(error, values, source, problems):
-                break
-        else:
-            return None if problems else config, list(problems.values()), values
-    return None, list(problems.values()), values
-
-
-def _collect(error: ValidationError, values: dict[str, Any], source: _Source, problems: dict[KeyPath, Problem]) -> bool:
-    """Adds new problems and repairs `values`. False when nothing could be repaired."""
-    is_repaired = False
-    for item in error.errors(include_url=False):
-        location = without_kinds(item["loc"], values)
-        if item["type"] == "value_error" and not isinstance(value_at(values, location), str):
-            message = str(item["ctx"]["error"])
-            path = source.mentioned(location, message)
-            if any(known[-1] and known[-1] in message for known in problems if known):
-                message = ""  # may come only from what was taken out
-            is_repaired |= bool(location) and _remove(values, path)
-        else:
-            path, message = _own_problem(item["type"], location, values)
-            is_required = item["type"] == "missing" or find(path, values).info is not None
-            is_repaired |= _remove(values, location if item["type"] == _UNKNOWN_KIND else path, required=is_required)
-        if message and not any(path[: len(known)] == known for known in problems if known):
-            problems[path] = Problem(key=dotted(path), text=message)
-    return is_repaired
-
-
-def _own_problem(kind: str, location: KeyPath, values: dict[str, Any]) -> tuple[KeyPath, str]:
-    """The setting that a pydantic error is about, and the error in this program's words."""
-    if kind == "extra_forbidden":
-        return location, f"unknown key; {suggestion(location, values)}"
-    found = find(location, values)
-    known, info = found.path, found.info
-    assert info is not None, f"pydantic error {kind} at {location}"
-    if kind == "missing" and location == known:
-        needs = [key.dotted for key in all_keys() if key.required and key.path[: len(known)] == known]
-        return known, f"missing; needs {', '.join(needs)}" if found.is_section else f"missing; {info.description}"
-    path, wanted = known, "a section" if found.is_section else expected(info)
-    if kind == _UNKNOWN_KIND:
-        path, wanted = (*known, "model"), " or ".join(model_of(section) for section in found.kinds)
-    elif "map" in wanted and len(location) > len(known) and isinstance(value_at(values, known), dict):
-        path, wanted = (*known, location[len(known)]), "a number"
-    value = value_at(values, path)
-    hint = _hint(wanted, value) if wanted != "a number" or path == known else ""
-    return path, f"expected {wanted}, got {_shown(value)}{hint}"
-
-
-def _hint(wanted: str, value: Any) -> str:
-    if wanted.startswith("text") and isinstance(value, int | float):
-        return "; put it in quotes"
-    if "number" in wanted and isinstance(value, str):
-        parsed = read_yaml(value).value
-        return "; remove the quotes" if isinstance(parsed, int | float) else ""
-    if "whole number" in wanted and isinstance(value, float) and value.is_integer():
-        return f"; write {int(value)}"
-    return ""
-
-
-def _remove(values: dict[str, Any], path: KeyPath, *, required: bool = False) -> bool:
-    """Takes a setting out of `values`, or puts a stand-in where one is required."""
-    if not path:
-        return False
-    inner, last = value_at(values, path[:-1]), path[-1]
-    if isinstance(inner, list):
-        inner[int(last)] = {}
-        return True
-    if not isinstance(inner, dict):
-        return False
-    found = find(path, values)
-    if required and found.path == path and found.info is not None and found.info.is_required():
-        inner[last] = {} if found.is_section else "shapes"
-        return True
-    return inner.pop(last, None) is not None
-
-
-def _fill_empty_sections(values: dict[str, Any]) -> dict[str, Any]:
-    """A section whose keys are all commented out reads as null; it means its defaults."""
-    return {
-        key: {} if value is None and (info := RunConfig.model_fields.get(key)) and sections_of(info) else value
-        for key, value in values.items()
-    }
-
-
-def _with_paths(config: RunConfig, source: _Source, run_id: str) -> RunConfig:
+def _with_paths(config: RunConfig, source: Source, run_id: str) -> RunConfig:
     values = config.model_dump(mode="json")
     for key, is_hub_key in path_keys(values):
         written = get(values, key)
@@ -299,10 +86,3 @@ def _check_run_directory(config: RunConfig) -> None:
             )
     elif directory.path.exists() and (not directory.path.is_dir() or any(directory.path.iterdir())):
         raise InputError(f"{directory.path} exists and is not a run; choose another run_id or output_dir")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return "a section" if value else "an empty section"
-    text = repr(value) if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

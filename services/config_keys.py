@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_orig
 
 from pydantic.fields import FieldInfo
 
-from cluster.config import RunConfig
 from policies.config import Config
 
 KeyPath: TypeAlias = tuple[str, ...]  # the index of a list's item is a part like any other: reward.also.0.path
@@ -33,7 +32,7 @@ class Key:
         return ".".join(self.path)
 
 
-def all_keys(section: type[Config] = RunConfig, prefix: KeyPath = ()) -> Iterator[Key]:
+def all_keys(section: type[Config], prefix: KeyPath = ()) -> Iterator[Key]:
     """Every setting of a section and its subsections, in the order of the source."""
     for name, info in section.model_fields.items():
         kinds = () if _is_list(info.annotation) else sections_of(info)
@@ -111,13 +110,13 @@ class Found:
         return bool(self.kinds)
 
 
-def find(path: KeyPath, values: Any) -> Found:
-    """The setting or section that a path leads to or into.
+def find(path: KeyPath, values: Any, root: type[Config]) -> Found:
+    """The setting or section that a path leads to or into, from the section `root`.
 
     Args:
         values: the settings as written: their `model` says of which kind a section is.
     """
-    found = Found(path=(), info=None, kinds=(RunConfig,), sections=(RunConfig,))
+    found = Found(path=(), info=None, kinds=(root,), sections=(root,))
     items: Sections = ()  # what the items of the list at `found` may be
     for part in path:
         values = _item(values, part)
@@ -172,7 +171,7 @@ def put(values: dict[str, Any], path: KeyPath, value: Any) -> bool:
     return True
 
 
-def without_kinds(location: tuple[str | int, ...], values: Any) -> KeyPath:
+def without_kinds(location: tuple[str | int, ...], values: Any, root: type[Config]) -> KeyPath:
     """The path of a setting from pydantic's location, which names the kind of a section as if it were a key."""
     path: KeyPath = ()
     is_kind = False
@@ -181,7 +180,7 @@ def without_kinds(location: tuple[str | int, ...], values: Any) -> KeyPath:
             is_kind = False
             continue
         path = (*path, str(part))
-        found = find(path, values)
+        found = find(path, values, root)
         is_kind = found.path == path and len(found.kinds) > 1
     return path
 
@@ -191,20 +190,20 @@ def expected(info: FieldInfo) -> str:
     return _words(info.annotation, info.metadata)
 
 
-def suggestion(path: KeyPath, values: Any) -> str:
+def suggestion(path: KeyPath, values: Any, root: type[Config]) -> str:
     """Which key an unknown one may have meant, as the end of a message."""
-    wrong, parent = path[-1], find(path[:-1], values)
+    wrong, parent = path[-1], find(path[:-1], values, root)
     is_known = parent.path == path[:-1] and parent.is_section
     siblings = list(parent.sections[0].model_fields) if is_known else []
     others = [model_of(kind) for kind in parent.kinds if is_known and wrong in kind.model_fields]
     if others:
         return f"it belongs to model: {' or '.join(others)}"
-    elsewhere = [key.dotted for key in all_keys() if key.path[-1] == wrong]
+    elsewhere = [key.dotted for key in all_keys(root) if key.path[-1] == wrong]
     near = difflib.get_close_matches(wrong, siblings, n=1, cutoff=0.6)
     if near and not elsewhere:
         return f"did you mean {near[0]}?"
     if not elsewhere:
-        names = {key.path[-1]: key.dotted for key in all_keys()}
+        names = {key.path[-1]: key.dotted for key in all_keys(root)}
         close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.8)
         elsewhere = [names[close[0]]] if close else []
     if elsewhere:

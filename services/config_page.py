@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from cluster.config import RunConfig
 from services.config_keys import Key, all_keys
 
 _INTRO = """# Configuration
@@ -32,7 +33,7 @@ def config_page() -> str:
     """The page as Markdown."""
     parts = [_INTRO]
     sections: dict[tuple[str, str | None], list[Key]] = {}
-    for key in all_keys():
+    for key in all_keys(RunConfig):
         sections.setdefault((".".join(key.path[:-1]), key.model), []).append(key)
     for (section, model), keys in sections.items():
         title = f"`{section}`" if section else "The run"

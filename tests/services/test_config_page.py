@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.config import RunConfig
 from services.config_keys import Key, all_keys
 from services.config_page import config_page
 from tests.services.fake_run import FAKE_TEST, fake_line
@@ -9,7 +10,7 @@ from tests.services.fake_run import FAKE_TEST, fake_line
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("key", list(all_keys()), ids=lambda key: key.dotted)
+@pytest.mark.parametrize("key", list(all_keys(RunConfig)), ids=lambda key: key.dotted)
 def test_every_setting_is_documented(key: Key) -> None:
     assert key.doc.endswith("."), f"write a docstring under {key.dotted}"
 

@@ -13,11 +13,15 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file
 
 from cluster.config import RunConfig
 from cluster.controller import run
@@ -117,6 +121,25 @@ def run_with_crashes(config: RunConfig, crashes: Sequence[dict[str, Any]]) -> li
 
     run(config, observer=SilentObserver(), start=start)
     return plan.done
+
+
+def run_apart(
+    config: RunConfig, crashes: Sequence[dict[str, Any]], folder: Path, *, environment: Mapping[str, str] | None = None
+) -> int:
+    """The same in a process of its own, which may be among those killed; its exit status."""
+    files = [folder / "config.json", folder / "crashes.json"]
+    files[0].write_text(config.model_dump_json())
+    files[1].write_text(json.dumps(list(crashes)))
+    command = [sys.executable, "-m", "tests.cluster.crashes", *map(str, files)]
+    return subprocess.run(command, env=os.environ | (environment or {}), check=False, capture_output=True).returncode
+
+
+def same_state(one: Path, other: Path) -> bool:
+    """The newest checkpoints hold the same policy, reference and moments, to the last bit."""
+    commits = [RunDirectory(path).newest_commit() for path in (one, other)]
+    assert commits[0] is not None and commits[1] is not None
+    states = [load_file(commit.folder / "learner.safetensors") for commit in commits if commit]
+    return states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
 def identity(run_dir: Path) -> list[tuple[Any, ...]]:

@@ -2,8 +2,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from cluster.parts import sampling_of, shape_of
 from cluster.run_directory import RunDirectory
 from policies.errors import InputError
 from policies.types import Prompt
-from tests.cluster.crashes import MOMENTS, identity, tiny
+from tests.cluster.crashes import MOMENTS, identity, run_apart, same_state, tiny
 
 LN_2 = 0.6931471805599453
 
@@ -114,29 +112,12 @@ def test_a_killed_driver_is_resumed_to_the_same_run(
     unbroken: tuple[Path, Recorder], tmp_path: Path, moment: str
 ) -> None:
     config = tiny(tmp_path, run_id="killed", mode="in_process", updates=9)
-    (tmp_path / "config.json").write_text(config.model_dump_json())
-    (tmp_path / "crashes.json").write_text(json.dumps([{"update": 5, "role": "driver", "moment": moment}]))
-    command = [
-        sys.executable,
-        "-m",
-        "tests.cluster.crashes",
-        str(tmp_path / "config.json"),
-        str(tmp_path / "crashes.json"),
-    ]
-    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert run_apart(config, [{"update": 5, "role": "driver", "moment": moment}], tmp_path) == -signal.SIGKILL
     assert identity(tmp_path / "killed") != identity(unbroken[0])
     result = run(config, observer=Recorder())  # the same command again is how a run goes on
     assert result.ended == "completed"
     assert identity(result.run_dir) == identity(unbroken[0])
     assert same_state(result.run_dir, unbroken[0])
-
-
-def same_state(one: Path, other: Path) -> bool:
-    """The newest checkpoints hold the same policy, reference and moments, to the last bit."""
-    commits = [RunDirectory(path).newest_commit() for path in (one, other)]
-    assert commits[0] is not None and commits[1] is not None
-    states = [load_file(commit.folder / "learner.safetensors") for commit in commits if commit]
-    return states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
 def test_a_finished_run_has_nothing_to_resume(unbroken: tuple[Path, Recorder]) -> None:
@@ -147,16 +128,7 @@ def test_a_finished_run_has_nothing_to_resume(unbroken: tuple[Path, Recorder]) -
 
 def test_a_finished_group_of_an_unfinished_batch_is_not_drawn_again(tmp_path: Path) -> None:
     config = tiny(tmp_path, run_id="killed", mode="in_process", updates=2)
-    (tmp_path / "config.json").write_text(config.model_dump_json())
-    (tmp_path / "crashes.json").write_text(json.dumps([{"update": 1, "role": "driver", "moment": "sampled"}]))
-    command = [
-        sys.executable,
-        "-m",
-        "tests.cluster.crashes",
-        str(tmp_path / "config.json"),
-        str(tmp_path / "crashes.json"),
-    ]
-    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert run_apart(config, [{"update": 1, "role": "driver", "moment": "sampled"}], tmp_path) == -signal.SIGKILL
     directory = RunDirectory(tmp_path / "killed")
     done = sorted(directory.groups.rglob("*.json"))
     written = {path: path.stat().st_mtime_ns for path in done}

@@ -1,12 +1,8 @@
 """On real Ray with the bundled models: whatever dies, and whenever, the run comes out the same to the last bit."""
 
 import contextlib
-import json
-import os
 import secrets
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
@@ -14,8 +10,7 @@ import pytest
 
 from cluster.controller import run
 from cluster.observer import SilentObserver
-from tests.cluster.crashes import MOMENTS, identity, run_with_crashes, tiny
-from tests.cluster.test_controller import same_state
+from tests.cluster.crashes import MOMENTS, identity, run_apart, run_with_crashes, same_state, tiny
 
 pytestmark = [
     pytest.mark.ray,
@@ -50,18 +45,9 @@ def test_a_run_that_loses_every_part_at_every_moment_equals_the_unbroken_one_in_
 
 def test_a_killed_driver_leaves_no_process_and_is_resumed_to_the_same_run(unbroken: Path, tmp_path: Path) -> None:
     config = tiny(tmp_path, run_id="killed", mode="split", updates=UPDATES)
-    (tmp_path / "config.json").write_text(config.model_dump_json())
-    (tmp_path / "crashes.json").write_text(json.dumps([{"update": 8, "role": "driver", "moment": "saved"}]))
-    command = [
-        sys.executable,
-        "-m",
-        "tests.cluster.crashes",
-        str(tmp_path / "config.json"),
-        str(tmp_path / "crashes.json"),
-    ]
     mark = {"ONLINEVPO_TEST_MARK": secrets.token_hex(8)}  # every process of that run inherits it, the reaper too
-    done = subprocess.run(command, env=os.environ | mark, check=False, capture_output=True)
-    assert done.returncode == -signal.SIGKILL
+    crash = {"update": 8, "role": "driver", "moment": "saved"}
+    assert run_apart(config, [crash], tmp_path, environment=mark) == -signal.SIGKILL
     _, alive = psutil.wait_procs(marked(mark["ONLINEVPO_TEST_MARK"]), timeout=10)
     assert alive == []
     assert marked(mark["ONLINEVPO_TEST_MARK"]) == []

@@ -32,7 +32,7 @@ def crashes_section(jobs: int) -> str:
 
 def orchestration_section(jobs: int) -> str:
     light = orchestration.measure(updates=20, rounds=5, interval=5, inference_steps=6)
-    heavy = orchestration.measure(updates=6, rounds=5, interval=3, inference_steps=60)
+    heavy = orchestration.measure(updates=10, rounds=5, interval=5, inference_steps=15)
     return "\n\n".join(f"```json\n{json.dumps(found, indent=1)}\n```" for found in (light, heavy))
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from cluster.config import RunConfig
 from cluster.controller import run
 from cluster.observer import SilentObserver
-from tests.cluster.crashes import MOMENTS, ROLES, identity, tiny
-from tests.cluster.test_controller import same_state
+from tests.cluster.crashes import MOMENTS, ROLES, identity, run_apart, same_state, tiny
 
 UPDATES = 8
 
@@ -31,10 +27,10 @@ def run_all() -> list[dict[str, Any]]:
             for moment in MOMENTS:
                 config = tiny(folder, run_id=f"{role}-{moment}", mode="split", updates=UPDATES)
                 begun = time.perf_counter()
-                code = crash(config, {"update": 4, "role": role, "moment": moment}, folder)
+                code = run_apart(config, [{"update": 4, "role": role, "moment": moment}], folder)
                 if role == "driver":
                     assert code == -9, code
-                    code = crash(config, None, folder)
+                    code = run_apart(config, [], folder)
                 directory = folder / str(config.run_id)
                 rows.append(
                     {
@@ -47,14 +43,6 @@ def run_all() -> list[dict[str, Any]]:
                 )
                 print(rows[-1], file=sys.stderr, flush=True)
     return rows
-
-
-def crash(config: RunConfig, planned: dict[str, Any] | None, folder: Path) -> int:
-    """Runs the configuration in a process of its own, with one crash planned or none; its exit status."""
-    (folder / "config.json").write_text(config.model_dump_json())
-    (folder / "crashes.json").write_text(json.dumps([planned] if planned else []))
-    command = [sys.executable, "-m", "tests.cluster.crashes", str(folder / "config.json"), str(folder / "crashes.json")]
-    return subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -36,6 +36,8 @@ class PreparedClip:
 class ShapesReward:
     """A `RewardModel` of visual quality (VQ), motion quality (MQ) and text alignment (TA). Scores have no unit.
 
+    A clip's scores do not depend on how many others are scored with it.
+
     Args:
         model: put in eval mode here.
         files: sha256 of what it was loaded from.
@@ -45,7 +47,7 @@ class ShapesReward:
     own_scale: Calibration | None = None
 
     def __init__(self, model: ShapesRewardModel, *, files: Mapping[str, str]) -> None:
-        self._model = model.eval().requires_grad_(False)
+        self._model = model.eval().requires_grad_(False).double_products()
         self.revision = files[_WEIGHTS_FILE]
         self.files = files
         self.dimensions: tuple[str, ...] = tuple(model.config.dimensions)
@@ -97,12 +99,20 @@ class ShapesReward:
     def score(self, inputs: Sequence[PreparedClip]) -> Tensor:
         """Raw scores (B, 3) float32, without gradient."""
         frames_BFHWC = torch.stack([clip.frames_FHWC for clip in inputs]).to(self._model.device)
-        scores_BD: Tensor = self._model.score_frames(frames_BFHWC, [clip.prompt for clip in inputs])
-        return scores_BD
+        return self._forward(frames_BFHWC, [clip.prompt for clip in inputs])
 
     def score_frames(self, frames_BFHWC: Tensor, prompts: Sequence[str], fps: float) -> Tensor:
         """Raw scores (B, 3) float32 of frames in [0, 1], differentiable with respect to them."""
-        scores_BD: Tensor = self._model.score_frames(frames_BFHWC, prompts)
+        return self._forward(frames_BFHWC, prompts)
+
+    def _forward(self, frames_BFHWC: Tensor, prompts: Sequence[str]) -> Tensor:
+        if len(frames_BFHWC) == 1:
+            # torch convolves a single clip with another algorithm, which rounds in another order
+            return self._forward(frames_BFHWC.expand(2, -1, -1, -1, -1), [*prompts, *prompts])[:1]
+        # colours first in memory: with them last, threads share the sums of a group norm in a way that depends on B
+        frames_BFHWC = frames_BFHWC.permute(0, 4, 1, 2, 3).contiguous().permute(0, 2, 3, 4, 1)
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            scores_BD: Tensor = self._model.score_frames(frames_BFHWC, prompts)
         return scores_BD
 
     def overall(self, normalised: Mapping[str, float]) -> float:

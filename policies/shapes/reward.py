@@ -93,7 +93,13 @@ class ShapesRewardModel(PreTrainedModel):  # type: ignore[misc]
         features_BD = self._features(frames.permute(0, 4, 1, 2, 3).float())
         logits_BV = self.words(features_BD) * self.is_attribute_V
         alignment_B1 = logits_BV.gather(1, input_ids).sum(1, keepdim=True)
-        return torch.cat([self.visual(features_BD), self.motion(features_BD), alignment_B1], dim=1)
+        return torch.cat([self.visual(features_BD), self.motion(features_BD), alignment_B1], dim=1).float()
+
+    def double_products(self) -> ShapesRewardModel:
+        """Every matrix product in float64 from here on: in float32 its rounding depends on the number of clips."""
+        for module in (self.layout, self.statistics, self.visual, self.motion, self.words):
+            module.double()
+        return self
 
     def score_frames(self, frames_BFHWC: Tensor, prompts: Sequence[str]) -> Tensor:
         """Raw scores (B, 3) float32 of clips against prompts given as text. See forward.
@@ -121,8 +127,9 @@ class ShapesRewardModel(PreTrainedModel):  # type: ignore[misc]
             mean = x.mean((2, 3, 4), keepdim=True)
             spread = ((x - mean).square().mean((2, 3, 4)) + 1e-6).sqrt()  # sqrt has no gradient at 0
             summary += [mean.flatten(1), spread]
-        layout_BD = F.silu(self.layout(x.flatten(1)))
-        return torch.cat([layout_BD, F.silu(self.statistics(torch.cat(summary[:-2], 1)))], dim=1)
+        dtype = self.layout.weight.dtype
+        layout_BD = F.silu(self.layout(x.flatten(1).to(dtype)))
+        return torch.cat([layout_BD, F.silu(self.statistics(torch.cat(summary[:-2], 1).to(dtype)))], dim=1)
 
 
 def is_inner_matrix(name: str, weight: Tensor) -> bool:

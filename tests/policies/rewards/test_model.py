@@ -107,6 +107,28 @@ def test_scores_are_those_of_the_model_on_frames_between_0_and_1(model: RewardMo
     torch.testing.assert_close(scores, expected)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", [2, 3, 4, 7])
+def test_a_clip_scores_the_same_alone_and_among_others(size: int, threads: int) -> None:
+    """With the bundled weights; some of these scores are so near 0 that only equality to the last bits will do."""
+    model = load_reward_model(ShapesRewardConfig(), device="cpu")
+    inputs = [model.prepare(clip(i), PROMPTS[i % 2], 8.0) for i in range(16, 44)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        alone = torch.cat([model.score([one]) for one in inputs])
+        together = torch.cat([model.score(inputs[i : i + size]) for i in range(0, len(inputs), size)])
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=0)
+
+
+def test_frames_with_a_gradient_score_as_uint8_frames_do(model: RewardModel) -> None:
+    frames = (torch.tensor(clip(0)).float() / 255)[None].requires_grad_()
+    scores = model.score_frames(frames, PROMPTS[:1], 8.0)
+    assert torch.equal(scores, model.score([model.prepare(clip(0), PROMPTS[0], 8.0)]))
+
+
 def test_score_frames_is_differentiable_with_respect_to_frames_only(model: RewardModel) -> None:
     frames = (torch.tensor(clip(0)).float() / 255)[None].requires_grad_()
     torch.autograd.backward(model.score_frames(frames, PROMPTS[:1], 8.0).sum())

@@ -57,7 +57,11 @@ def test_the_auto_classes_load_what_was_saved(tmp_path: Path) -> None:
     new_tokenizer().save_pretrained(tmp_path)
     assert AutoConfig.from_pretrained(tmp_path).dimensions == ["VQ", "MQ", "TA"]
     for loaded in (AutoModel.from_pretrained(tmp_path), ShapesRewardModel.from_pretrained(tmp_path)):
-        assert torch.equal(loaded.eval().score_frames(FRAMES, PROMPTS), MODEL.score_frames(FRAMES, PROMPTS))
+        weights = loaded.state_dict()
+        assert all(torch.equal(weights.pop(name), weight) for name, weight in MODEL.state_dict().items())
+        assert not weights
+        # where weights lie in memory decides how a matrix product rounds
+        torch.testing.assert_close(loaded.eval().score_frames(FRAMES, PROMPTS), MODEL.score_frames(FRAMES, PROMPTS))
     assert AutoTokenizer.from_pretrained(tmp_path)(PROMPTS).input_ids == MODEL.token_ids(PROMPTS).tolist()
     assert not [path for path in tmp_path.iterdir() if path.suffix in (".bin", ".pt", ".py")]
 

@@ -70,14 +70,14 @@ def report_data(record: RunRecord, config: RunConfig) -> dict[str, Any]:
 
 def render_page(data: Mapping[str, Any], *, title: str) -> str:
     """The page with its data. `title` and `data` may hold anything."""
-    script = f"{_asset('vendor/uplot/uPlot.iife.min.js')}\n{_asset('assets/report.js')}"
-    style = f"{_asset('vendor/uplot/uPlot.min.css')}\n{_asset('assets/report.css')}"
+    script = f"{asset('vendor/uplot/uPlot.iife.min.js')}\n{asset('assets/report.js')}"
+    style = f"{asset('vendor/uplot/uPlot.min.css')}\n{asset('assets/report.css')}"
     policy = (
-        f"default-src 'none'; script-src '{_csp_hash(script)}'; style-src '{_csp_hash(style)}'; "
+        f"default-src 'none'; script-src '{csp_hash(script)}'; style-src '{csp_hash(style)}'; "
         "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
     )
     parts = {"policy": policy, "title": escape(title), "style": style, "data": _json_for_html(data), "script": script}
-    page = _asset("assets/report.html")
+    page = asset("assets/report.html")
     before, *rest = page.split("{{")  # split rather than replaced in turn, so that no part can hold another's mark
     return before + "".join(parts[name] + after for name, _, after in (piece.partition("}}") for piece in rest))
 
@@ -88,11 +88,13 @@ def _json_for_html(data: Mapping[str, Any]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _csp_hash(text: str) -> str:
+def csp_hash(text: str) -> str:
+    """What a content security policy names an inline script or style by."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A text file of this package."""
     return files("services").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import click
 
+from services.reward_evaluation import evaluate
+
 
 @click.group()
 def rewards() -> None:
     """Reward models: evaluate, train, convert."""
+
+
+rewards.add_command(evaluate)

@@ -45,7 +45,8 @@ def read_clip(path: Path) -> Clip:
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        reason = error.strerror if isinstance(error, OSError) else error
+        # not the whole error, which may name the file once more
+        reason = error.strerror if isinstance(error, OSError | av.FFmpegError) else error
         raise InputError(f"{path} cannot be read as a video: {reason}") from error
     if not frames:
         raise InputError(f"{path} holds no frames")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from services.reward_convert import convert
 from services.reward_evaluation import evaluate
 
 
@@ -12,4 +13,5 @@ def rewards() -> None:
     """Reward models: evaluate, train, convert."""
 
 
+rewards.add_command(convert)
 rewards.add_command(evaluate)

@@ -147,8 +147,8 @@ def load_network(
     architecture.text_config.vocab_size = len(weights.get(EMBEDDING, range(len(tokenizer))))
     with torch.device("meta"):
         network = new_network(architecture, config=config, tokenizer=tokenizer, dtype=dtype)
-    lora = _lora_of(stored, config.peft_lora_config, source)
     _check_names(network, stored, weights, source)
+    lora = _lora_of(stored, config.peft_lora_config, source)
     _check_shapes(network, weights, lora, source)
     if len(weights[EMBEDDING]) < len(tokenizer):
         raise InputError(
@@ -189,7 +189,13 @@ def _check_names(
     unexpected += [stored.names[name] for name in stored.lora if f"{name[: -len('.lora_A')]}.weight" not in known]
     if unexpected:
         raise InputError(f"{source}: {len(unexpected)} unexpected weights: {listed(unexpected)}")
-    if missing := [stored_name(name) for name in known - set(weights)]:
+    missing = [stored_name(name) for name in known - set(weights)]
+    for name, of_file in stored.names.items():
+        layer, wrapped, _ = of_file.partition(".base_layer.weight")
+        if wrapped:  # a layer that had LoRA when it was saved
+            sides = ("A", "B")
+            missing += [f"{layer}.lora_{side}.default.weight" for side in sides if _side(name, side) not in stored.lora]
+    if missing:
         raise InputError(f"{source}: {len(missing)} weights are missing: {listed(missing)}")
 
 
@@ -212,6 +218,9 @@ def _check_shapes(
 
 
 def _lora_of(stored: StoredWeights, config: PeftConfig, source: Path) -> dict[str, Lora]:
+    if config.lora_enable != bool(stored.lora):
+        held = "holds" if stored.lora else "holds no"
+        raise InputError(f"{source} {held} LoRA weights, and model_config.json says lora_enable {config.lora_enable}")
     lora: dict[str, Lora] = {}
     for layer in sorted({name[: -len(".lora_A")] for name in stored.lora}):
         a_RI, b_OR = stored.lora.get(f"{layer}.lora_A"), stored.lora.get(f"{layer}.lora_B")
@@ -224,6 +233,10 @@ def _lora_of(stored: StoredWeights, config: PeftConfig, source: Path) -> dict[st
             )
         lora[layer] = Lora(a_RI=a_RI, b_OR=b_OR, scale=config.scale)
     return lora
+
+
+def _side(weight: str, side: str) -> str:
+    return f"{weight.removesuffix('.weight')}.lora_{side}"
 
 
 def _linear(network: nn.Module, layer: str) -> nn.Linear:

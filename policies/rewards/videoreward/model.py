@@ -31,7 +31,9 @@ from policies.rewards.videoreward.template import DIMENSIONS
 from policies.rewards.videoreward.tokens import RewardTokenizer
 
 REPOSITORY = "KwaiVGI/VideoReward"
-_FILES = (FILE, "checkpoint-*/*")
+FILES = (FILE, "checkpoint-*/*")
+"""What is wanted of a hub repository."""
+
 _BASE_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 
 
@@ -74,7 +76,7 @@ class VideoReward:
             InputError: a folder, file, key or weight is missing, damaged or not what it should be; says which.
         """
         model = open_published(
-            config.path, setting="reward.path", repository=REPOSITORY, revision=config.revision, patterns=_FILES
+            config.path, setting="reward.path", repository=REPOSITORY, revision=config.revision, patterns=FILES
         )
         model_config = ModelConfig.read(model.file(FILE))
         checkpoint = newest_checkpoint(model)

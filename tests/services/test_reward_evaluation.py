@@ -18,6 +18,7 @@ from policies.shapes.prompts import TEST_PROMPTS
 from policies.shapes.world import FPS, Corruption, render
 from policies.video import write_video
 from services.cli import main
+from tests.policies.rewards import goldens
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "goldens" / "metrics.json").read_text())
 LABELS = {1: "A", -1: "B", 0: "same"}
@@ -129,6 +130,26 @@ def test_a_model_is_evaluated_on_videos(videos: Path, capsys: pytest.CaptureFixt
     assert run("--scores", out / "pairs-VQ.csv", "--json") == 0
     stored = last_json(capsys)
     assert all(stored[key] == value for key, value in found["dimensions"]["VQ"].items())
+
+
+def test_videoreward_is_evaluated_with_the_reference_s_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its prompts have braces, quotes, line ends and outer blanks, which must arrive as they are."""
+    with open("pairs.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path_A", "path_B", "prompt", "MQ", "label"])
+        writer.writerows([f"{name}.mp4", f"{name}.mp4", goldens.prompt(name), "A", "same"] for name in goldens.CLIPS)
+    folder = goldens.FOLDER / "videoreward"
+    model = ("--reward", "videoreward", "--weights", folder / "VideoReward", "--base", folder / "base")
+    assert run(*model, "--data", "pairs.csv", "--videos", goldens.FOLDER / "inputs", "--json") == 0
+    found = last_json(capsys)
+    assert found["dimensions"]["Overall"]["tie_threshold"] == 0 and found["reward"]["settings"]["dtype"] == "float32"
+    reference = goldens.expected("videoreward")
+    for line in Path("runs/reward-eval-pairs/scores.jsonl").read_text().splitlines():
+        scores = json.loads(line)
+        stages = reference["clips"][Path(scores["path"]).stem]["stages_and_scores"]
+        expected = stages["scores"]["fp32"]["normalised"]
+        told = {**scores["normalised"], "Overall": scores["overall"]}
+        assert told == pytest.approx(expected, abs=3 * reference["tolerance"]["raw_and_normalised_fp32_abs"])
 
 
 def test_the_same_command_again_scores_nothing_and_says_the_same(

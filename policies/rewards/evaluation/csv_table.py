@@ -16,24 +16,29 @@ _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of a table: where it begins, and its texts by column, without outer blanks."""
+    """One line of a table: where it begins, and its texts by column, as they are written."""
 
     path: Path
     line: int
     values: Mapping[str, str]
 
     def __getitem__(self, column: str) -> str:
-        return self.values[column]
+        """A text without outer blanks, which files made by hand often have behind commas."""
+        return self.values[column].strip()
 
     def required(self, column: str) -> str:
-        """A text that must not be empty."""
-        if not self.values[column]:
+        """A text without outer blanks that must not be empty."""
+        return self.required_verbatim(column).strip()
+
+    def required_verbatim(self, column: str) -> str:
+        """A text that must not be blank, with its outer blanks and line breaks: a prompt's count."""
+        if not self[column]:
             raise self.error(f"{column} is empty; every row needs one")
         return self.values[column]
 
     def number(self, column: str) -> float | None:
         """A finite number; None where the field is empty."""
-        text = self.values[column]
+        text = self[column]
         if not text:
             return None
         try:
@@ -82,11 +87,10 @@ def read_table(path: Path) -> Table:
     try:
         for fields in reader:
             line, last_line = last_line + 1, reader.line_num
-            fields = [field.strip() for field in fields]
-            if not any(fields):
+            if not any(map(str.strip, fields)):
                 continue
             if not columns:
-                columns = _header(path, line, fields)
+                columns = _header(path, line, [field.strip() for field in fields])
                 continue
             if len(fields) != len(columns):
                 raise InputError(

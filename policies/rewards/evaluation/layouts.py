@@ -113,8 +113,8 @@ def _pairs(table: Table, dimensions: Sequence[str]) -> PairData:
     rows = tuple(
         PairRow(
             prompt_id=_prompt_id(row),
-            first=PromptedVideo(row.required("path_A"), row["prompt"]),
-            second=PromptedVideo(row.required("path_B"), row["prompt"]),
+            first=PromptedVideo(row.required("path_A"), row.required_verbatim("prompt")),
+            second=PromptedVideo(row.required("path_B"), row.required_verbatim("prompt")),
             labels=_judgements(row, columns, label_of),
         )
         for row in table.rows
@@ -134,7 +134,7 @@ def _videos(table: Table, dimensions: Sequence[str]) -> VideoData:
     rows = tuple(
         VideoRow(
             prompt_id=_prompt_id(row),
-            video=PromptedVideo(row.required("path"), row["prompt"]),
+            video=PromptedVideo(row.required("path"), row.required_verbatim("prompt")),
             is_best=is_best_of(row, "best") if has_best else None,
             ratings=_judgements(row, columns, Row.number),
         )
@@ -171,4 +171,4 @@ def _judgements(row: Row, columns: Mapping[str, str], read: Callable[[Row, str],
 
 
 def _prompt_id(row: Row) -> str:
-    return row.required("prompt_id") if "prompt_id" in row.values else row.required("prompt")
+    return row.required("prompt_id") if "prompt_id" in row.values else row.required_verbatim("prompt")

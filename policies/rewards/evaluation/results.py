@@ -19,6 +19,7 @@ from policies.rewards.evaluation.pairwise import (
     accuracy_without_ties,
     accuracy_without_ties_of_the_reference,
     best_tie_threshold,
+    half_point_accuracy,
     is_agreed,
 )
 from policies.rewards.evaluation.ranking import mean_reciprocal_rank, rank_of_best, recall_at
@@ -29,11 +30,12 @@ RECALL_AT = (1, 2, 4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceAccuracies:
-    """What VideoAlign's own program reports: pairs with an unusable label are kept, and wrong."""
+    """What VideoAlign's own program reports (pairs with an unusable label are kept, and wrong), and VideoScore's."""
 
     pairs: int
     accuracy_with_ties: float
     accuracy_without_ties: float | None
+    accuracy_half_point_rule: float  # VideoScore's; for scores of one to four, over usable pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,7 @@ def evaluate_pairs(pairs: Sequence[JudgedPair], bootstrap: Bootstrap) -> PairMet
         pairs_with_missing_score=len(pairs) - len(used) - invalid,
         pairs_used_labelled_same=int((labels_P == 0).sum()),
         prompts=len(set(ids)),
-        reference_procedure=_as_the_reference(pairs),
+        reference_procedure=_as_the_reference(pairs, half_point_accuracy(labels_P, differences_P)),
         reliability=reliability(labels_P, differences_P),
     )
 
@@ -195,7 +197,7 @@ def _right(labels_P: Labels, differences_P: Floats, threshold: float | None) -> 
     return is_agreed(labels_P, differences_P, threshold).astype(np.float64)
 
 
-def _as_the_reference(pairs: Sequence[JudgedPair]) -> ReferenceAccuracies:
+def _as_the_reference(pairs: Sequence[JudgedPair], half_point: float) -> ReferenceAccuracies:
     scored = [pair for pair in pairs if pair.score_A is not None and pair.score_B is not None]
     labels_P = np.array([np.nan if pair.label is None else pair.label for pair in scored], np.float64)
     differences_P = _differences(scored)
@@ -203,4 +205,5 @@ def _as_the_reference(pairs: Sequence[JudgedPair]) -> ReferenceAccuracies:
         pairs=len(scored),
         accuracy_with_ties=accuracy_with_ties_of_the_reference(labels_P, differences_P),
         accuracy_without_ties=accuracy_without_ties_of_the_reference(labels_P, differences_P),
+        accuracy_half_point_rule=half_point,
     )

@@ -50,6 +50,13 @@ def test_a_plain_table_needs_four_columns(tmp_path: Path) -> None:
     assert data.rows[0].labels == {"Overall": -1}
 
 
+def test_prompts_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    text = 'path_A,path_B,prompt,label\n a.mp4 ,b.mp4,"  two boats, ""slowly""\n ", A\n'
+    data = read_judged_videos(written(tmp_path, text), DIMENSIONS)
+    assert data.videos()[0] == PromptedVideo("a.mp4", '  two boats, "slowly"\n ')
+    assert isinstance(data, PairData) and data.rows[0].labels == {"Overall": 1}
+
+
 def test_videos_have_ratings_and_a_best(tmp_path: Path) -> None:
     text = "path,prompt,prompt_id,best,VQ,rating\na,cat,1,1,4,4.5\nb,cat,1,0,,2\nc,cat,2,1,1,\n"
     data = read_judged_videos(written(tmp_path, text), DIMENSIONS)

@@ -85,6 +85,8 @@ def test_excluded_pairs_are_counted_by_reason() -> None:
     assert (metrics.pairs_with_invalid_label, metrics.pairs_with_missing_score) == (2, 1)
     assert (metrics.pairs_used_labelled_same, metrics.prompts) == (1, 2)
     assert metrics.accuracy_with_ties == 1 and metrics.tie_threshold == 0
+    assert metrics.reference_procedure.pairs == 3
+    assert metrics.reference_procedure.accuracy_half_point_rule == 1
 
 
 def test_no_usable_pair_is_refused_with_the_reasons() -> None:

@@ -6,9 +6,11 @@ Each model is strict (no unknown key, no silent conversion) and frozen. The line
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_serializer, model_validator
+
+from policies.errors import InputError
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -87,6 +89,8 @@ class RewardModelConfig(Config):
     """Weight per dimension; null: 1 for each. A dimension left out does not count."""
     device: str | None = None
     """Torch device of the reward model; null: policy.device."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the network."""
     combine: Literal["mean_z", "weighted_sum", "own_scale"] = "mean_z"
     """mean_z: weighted mean of dimensions z-scored on samples of the initial policy (calibration is frozen in the run);
     own_scale: weighted mean of dimensions on the scale that the model itself was published with; weighted_sum: raw
@@ -125,6 +129,8 @@ class ShapesRewardConfig(RewardModelConfig):
     """shapes: the bundled world's."""
     path: str | None = None
     """Folder with the reward model's weights; null: the bundled one."""
+    dtype: Literal["float32"] = "float32"
+    """Precision of the network."""
 
 
 class VideoRewardConfig(RewardModelConfig):
@@ -175,8 +181,20 @@ RewardConfig: TypeAlias = Annotated[
     | Annotated[VideoScoreConfig, Tag("videoscore")],
     Discriminator(_model_of),
 ]
-for _variant in (RewardModelConfig, ShapesRewardConfig, VideoRewardConfig, VideoScoreConfig):
-    _variant.model_rebuild()
+_REWARD_CONFIGS: tuple[type[RewardModelConfig], ...] = tuple(
+    get_args(kind)[0] for kind in get_args(get_args(RewardConfig)[0])
+)
+_kind: type[RewardModelConfig]
+for _kind in (RewardModelConfig, *_REWARD_CONFIGS):
+    _kind.model_rebuild()
+
+
+def reward_config_class(model: str) -> type[RewardModelConfig]:
+    """The class of the section whose `model` this is. Raises InputError when there is none."""
+    kinds = {str(kind.model_fields["model"].get_default()): kind for kind in _REWARD_CONFIGS}
+    if model not in kinds:
+        raise InputError(f"there is no reward model {model!r}; there are {', '.join(kinds)}")
+    return kinds[model]
 
 
 class ObjectiveConfig(Config):

@@ -35,6 +35,7 @@ from services.outcome import (
     summary,
 )
 from services.reward_commands import rewards
+from services.score import score
 from services.stdout import stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -271,6 +272,7 @@ def docs() -> Outcome:
 
 
 app.add_command(rewards)
+app.add_command(score)
 
 
 def _start(config: RunConfig, controller: Controller | None) -> Outcome:

@@ -60,7 +60,8 @@ def _keys_of_kinds(kinds: Sections, prefix: KeyPath) -> Iterator[Key]:
 
 
 def _differs(name: str, kinds: Sections) -> bool:
-    return len({str(kind.model_fields[name].description) for kind in kinds}) > 1
+    infos = [kind.model_fields[name] for kind in kinds]
+    return len({(str(info.description), expected(info)) for info in infos}) > 1
 
 
 def _key(info: FieldInfo, path: KeyPath) -> Key:

@@ -22,10 +22,10 @@ def reward_options(command: Command) -> Command:
         (
             click.option(
                 "--reward",
-                type=click.Choice(["shapes", "videoreward", "videoscore"]),
                 default="shapes",
                 show_default=True,
-                help="Reward model.",
+                metavar="MODEL",
+                help="Reward model: shapes, videoreward or videoscore.",
             ),
             click.option("--weights", metavar="DIR_OR_ID", help="Its folder or hub id.  [shapes: the bundled one]"),
             click.option("--base", metavar="DIR_OR_ID", help="Its base model's folder or hub id (videoreward)."),
@@ -50,21 +50,24 @@ def reward_config(reward: str, **options: str | None) -> RewardModelConfig:
     Raises:
         InputError: an option that this reward model does not have, or that it needs and was not given.
     """
-    from policies.config import ShapesRewardConfig, VideoRewardConfig, VideoScoreConfig
+    from pydantic import ValidationError
 
-    kinds: dict[str, type[RewardModelConfig]] = {
-        "shapes": ShapesRewardConfig,
-        "videoreward": VideoRewardConfig,
-        "videoscore": VideoScoreConfig,
-    }
-    kind = kinds[reward]
-    given = {name: value for name, value in options.items() if value is not None}
-    for name in given:
-        if _OPTIONS.get(name, name) not in kind.model_fields:
-            raise InputError(f"--{name} is not for the reward model {reward}; leave it out")
-    if reward != "shapes" and "weights" not in given:
+    from policies.config import reward_config_class
+
+    kind = reward_config_class(reward)
+    given = {_OPTIONS.get(name, name): value for name, value in options.items() if value is not None}
+    names = {setting: name for name, setting in _OPTIONS.items()}
+    for setting in given:
+        if setting not in kind.model_fields:
+            raise InputError(f"--{setting} is not for the reward model {reward}; leave it out")
+    if "path" not in given and kind.model_fields["path"].is_required():
         raise InputError(f"--reward {reward} needs --weights: the folder of its published files, or its hub id")
-    return kind.model_validate({_OPTIONS.get(name, name): value for name, value in given.items()})
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        item = error.errors(include_url=False)[0]
+        setting = str(item["loc"][0])
+        raise InputError(f"--{names.get(setting, setting)}: {item['msg']} for the reward model {reward}") from None
 
 
 def default_device() -> str:

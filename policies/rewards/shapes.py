@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from transformers.utils import logging
 from policies.calibration import Calibration
 from policies.config import ShapesRewardConfig
 from policies.errors import InputError
+from policies.rewards.published import check_finite, sha256_of
 from policies.shapes.prompts import parse_prompt
 from policies.shapes.reward import ShapesRewardModel
 
@@ -57,7 +57,7 @@ class ShapesReward:
         """Loads the folder that the config names, or the bundled one; safetensors only.
 
         Raises:
-            InputError: the folder does not exist, holds no safetensors, or holds another model.
+            InputError: the folder does not exist, holds no safetensors or another model, or a weight is not finite.
         """
         folder = BUNDLED_FOLDER if config.path is None else Path(config.path)
         weights = folder / _WEIGHTS_FILE
@@ -71,7 +71,8 @@ class ShapesReward:
                 model = ShapesRewardModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
         except Exception as error:  # transformers raises many classes for a folder of something else
             raise InputError(f"reward.path: {folder} is no shapes reward model: {error}") from error
-        files = {file.name: _sha256(file) for file in (folder / "config.json", weights)}
+        check_finite(model.state_dict(), weights)
+        files = sha256_of({file.name: file for file in (folder / "config.json", weights)})
         return cls(model.to(device), files=files)
 
     def prepare(self, frames_FHWC: np.ndarray, prompt: str, fps: float) -> PreparedClip:
@@ -138,8 +139,3 @@ def _without_progress_bar() -> Iterator[None]:
     finally:
         if was_enabled:
             logging.enable_progress_bar()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ print("HEAVY", sorted({name.split(".")[0] for name in sys.modules} & set(%r)))
     "arguments",
     [
         ["--help"], ["demo", "--help"], ["train", "--help"], ["resume", "--help"], ["validate", "--help"],
-        ["report", "--help"], ["rewards", "eval", "--help"], ["shapes", "build", "--help"],
+        ["report", "--help"], ["rewards", "eval", "--help"], ["score", "--help"], ["shapes", "build", "--help"],
         ["config", "docs"], ["--version"],
         ["validate", "run.yaml"], ["validate", "run.yaml", "--json"],
     ],

@@ -17,7 +17,7 @@ def test_options_make_the_configuration_of_their_model() -> None:
 @pytest.mark.parametrize(
     ("reward", "options", "message"),
     [
-        ("shapes", {"dtype": "bfloat16"}, "--dtype is not for the reward model shapes"),
+        ("shapes", {"dtype": "bfloat16"}, "--dtype: Input should be 'float32' for the reward model shapes"),
         ("videoscore", {"weights": "d", "rotary": "exact"}, "--rotary is not for the reward model videoscore"),
         ("videoscore", {}, "--reward videoscore needs --weights"),
     ],

@@ -184,8 +184,8 @@ RewardConfig: TypeAlias = Annotated[
 _REWARD_CONFIGS: tuple[type[RewardModelConfig], ...] = tuple(
     get_args(kind)[0] for kind in get_args(get_args(RewardConfig)[0])
 )
-_kind: type[RewardModelConfig]
-for _kind in (RewardModelConfig, *_REWARD_CONFIGS):
+RewardModelConfig.model_rebuild()
+for _kind in _REWARD_CONFIGS:
     _kind.model_rebuild()
 
 

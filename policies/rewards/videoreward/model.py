@@ -24,7 +24,7 @@ from policies.rewards.resize import round_straight_through
 from policies.rewards.videoreward.checkpoint import Checkpoint, load_network, newest_checkpoint
 from policies.rewards.videoreward.model_config import FILE, ModelConfig
 from policies.rewards.videoreward.network import VideoBatch, VideoInput, VideoRewardNetwork
-from policies.rewards.videoreward.pixels import FrameRules, frame_indices, patches, resized
+from policies.rewards.videoreward.pixels import FrameRules, Grid, frame_indices, patches, resized
 from policies.rewards.videoreward.rotary import Rotary
 from policies.rewards.videoreward.stages import stages_of
 from policies.rewards.videoreward.template import DIMENSIONS
@@ -128,7 +128,7 @@ class VideoReward:
 
     @torch.no_grad()
     def score(self, inputs: Sequence[VideoInput]) -> Tensor:
-        """Raw scores (B, 3) float32 on CPU, without gradient; in micro-batches by `cost`."""
+        """Raw scores (B, 3) float32 on CPU, without gradient; inputs of one shape in micro-batches by `cost`."""
         return self._forward(inputs).cpu()
 
     def score_frames(self, frames_BFHWC: Tensor, prompts: Sequence[str], fps: float) -> Tensor:
@@ -163,14 +163,22 @@ class VideoReward:
         return VideoInput(ids_L=ids_L, patches_NP=patches_NP, grid=grid)
 
     def _forward(self, inputs: Sequence[VideoInput]) -> Tensor:
+        # Only inputs of one shape share a forward: padding needs a mask over all pairs of tokens, which is slower than
+        # one by one, and rounds differently.
+        shapes: dict[tuple[int, Grid], list[int]] = {}
+        for index, video in enumerate(inputs):
+            shapes.setdefault((len(video.ids_L), video.grid), []).append(index)
         scores: dict[int, Tensor] = {}
-        for indices in micro_batches([self.cost(video) for video in inputs], self._micro_batch_pixels):
-            batch = VideoBatch.of(
-                [inputs[index] for index in indices],
-                pad_token_id=self._tokenizer.pad_token_id,
-                device=self._network.device,
-            )
-            scores |= dict(zip(indices, self._network(batch), strict=True))
+        for alike in shapes.values():
+            costs = [self.cost(inputs[index]) for index in alike]
+            for chosen in micro_batches(costs, self._micro_batch_pixels):
+                indices = [alike[position] for position in chosen]
+                batch = VideoBatch.of(
+                    [inputs[index] for index in indices],
+                    pad_token_id=self._tokenizer.pad_token_id,
+                    device=self._network.device,
+                )
+                scores |= dict(zip(indices, self._network(batch), strict=True))
         return torch.stack([scores[index] for index in range(len(inputs))])
 
 

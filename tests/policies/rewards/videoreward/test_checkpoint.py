@@ -311,3 +311,19 @@ def test_a_padded_table_of_the_base_is_cut_and_a_short_one_filled(folder: Path) 
     longer = base_weights(base, vocabulary=514)[EMBEDDING]
     assert torch.equal(longer[:512], rows)
     torch.testing.assert_close(longer[513].float(), rows.float().mean(0), atol=1e-3, rtol=0.01)
+
+
+def test_a_hub_id_brings_the_base_that_its_file_names(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for repository, content in ("KwaiVGI/VideoReward", "VideoReward"), ("Qwen/Qwen2-VL-2B-Instruct", "base"):
+        cached = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        shutil.copytree(folder / content, cached / "snapshots" / ("a" * 40))
+        (cached / "refs").mkdir()
+        (cached / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    from_hub = VideoReward.load(VideoRewardConfig(path="KwaiVGI/VideoReward"), "cpu")
+    assert from_hub.files == load(folder).files and score(from_hub) == score(load(folder))
+    with pytest.raises(InputError, match="there is no folder 'KwaiVGI/Other', and the hub does not give"):
+        VideoReward.load(VideoRewardConfig(path="KwaiVGI/Other"), "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from cluster.config import RunConfig
 from cluster.evaluation import EvaluationPlan, draw_samples
 from cluster.parts import sampling_of, shape_of
-from cluster.run_directory import RunDirectory, write_atomic
-from policies.calibration import Calibration, Reward
+from cluster.run_directory import RunDirectory, write_atomic, write_json
+from policies.calibration import Calibration, Reward, check_weights
 from policies.errors import InputError
 from policies.online_vpo import Generator, Scorer
 from policies.prompts import prompt_batches
@@ -31,8 +32,12 @@ async def calibrated_reward(
 
     Args:
         reward_model: what the scorer says that it scores with.
+    Raises:
+        InputError: the reward model is not the one that the run began with, or lacks a dimension that has a weight.
     """
+    _check_reward_model(directory, reward_model)
     dimensions = reward_model["dimensions"]
+    check_weights(config.reward, dimensions)  # before anything is drawn
     if config.reward.combine == "weighted_sum":
         return Reward.of(config.reward, dimensions=dimensions)
     file = directory.path / "calibration.json"
@@ -45,12 +50,28 @@ async def calibrated_reward(
     return Reward.of(config.reward, dimensions=dimensions, calibration=Calibration.from_json(file.read_text()))
 
 
-def _own_scale(reward_model: Mapping[str, Any]) -> Calibration:
-    if reward_model["own_scale"] is None:
+def _check_reward_model(directory: RunDirectory, reward_model: Mapping[str, Any]) -> None:
+    """A run is scored with one revision from start to end, or its rewards would not be comparable."""
+    file = directory.path / "reward_model.json"
+    if not file.is_file():
+        write_json(file, reward_model, flush=True)
+        return
+    begun = json.loads(file.read_bytes())
+    if begun["revision"] != reward_model["revision"]:
+        changed = [name for name in begun["files"] if begun["files"][name] != reward_model["files"].get(name)]
         raise InputError(
-            f"reward.combine own_scale: {reward_model['name']} was published without a scale of its own; use mean_z"
+            f"the reward model is now {reward_model['name']}@{reward_model['revision'][:12]}, and the run began with "
+            f"{begun['name']}@{begun['revision'][:12]} (changed: {', '.join(changed) or 'its settings'}); put the "
+            "files back, or begin another run"
         )
-    return Calibration(**reward_model["own_scale"])
+
+
+def _own_scale(reward_model: Mapping[str, Any]) -> Calibration:
+    """The scale that the reward model was published with; one without scores on it already."""
+    if reward_model["own_scale"] is not None:
+        return Calibration(**reward_model["own_scale"])
+    names = reward_model["dimensions"]
+    return Calibration(mean=dict.fromkeys(names, 0.0), std=dict.fromkeys(names, 1.0))
 
 
 async def _calibrate(

@@ -184,6 +184,7 @@ class _Run:
             placement.scorer,
             PairSelector(reward, self.config.pairs, run_seed=self.config.seed),
             directory=self.directory,
+            reward_model=await placement.reward_model(),
             write_latents=placement.write_latents,
             weights_hash=hashes.__getitem__,
             clock=self.clock,

@@ -38,6 +38,9 @@ class RecordedGroups:
     """Generator, scorer and selector of a run: passes on to the real ones, and makes each group's outcome durable.
 
     A group whose record lies in the run directory, drawn from the same weights, is not drawn again.
+
+    Args:
+        reward_model: what the scorer says that it scores with; its name, revision and files are in every record.
     """
 
     def __init__(
@@ -47,12 +50,14 @@ class RecordedGroups:
         selector: Selector,
         *,
         directory: RunDirectory,
+        reward_model: Mapping[str, Any],
         write_latents: LatentWriter,
         weights_hash: Callable[[int], str],
         clock: PhaseClock,
     ) -> None:
         self._generator, self._scorer, self._selector = generator, scorer, selector
         self._directory, self._write_latents = directory, write_latents
+        self._reward_model = {key: reward_model[key] for key in ("name", "revision", "files")}
         self._weights_hash, self._clock = weights_hash, clock
         self._requests: dict[str, SampleRequest] = {}
         self._outcomes: dict[str, Outcome] = {}
@@ -97,7 +102,8 @@ class RecordedGroups:
                 outcome.chosen_candidate.latents,
                 outcome.rejected_candidate.latents,
             )
-        write_json(self._directory.group_file(request.group_id), record_of(outcome, latents_sha256=digest))
+        record = {**record_of(outcome, latents_sha256=digest), "reward_model": self._reward_model}
+        write_json(self._directory.group_file(request.group_id), record)
 
     def _is_current(self, record: Mapping[str, Any], request: SampleRequest) -> bool:
         members = record["members"]

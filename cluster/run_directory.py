@@ -1,6 +1,7 @@
 """The run directory: the truth about a run. Whatever is not in it did not happen.
 
     config.yaml          the resolved configuration
+    reward_model.json    name, revision, files with hashes, dimensions and own scale of what it is scored with
     calibration.json     mean and deviation of each reward dimension on the initial policy, frozen
     groups/000007/       one small file per group of batch 7: its outcome. u000007-p003.safetensors holds the pair's
                          latents, u000007-p003.json (written last) everything else

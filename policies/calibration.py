@@ -103,13 +103,8 @@ class Reward:
     _counted: Mapping[str, float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        known = ", ".join(self.dimensions)
-        unknown = sorted(set(self.weights) - set(self.dimensions))
-        if unknown:
-            raise InputError(f"reward.weights names {', '.join(unknown)}, but the model's dimensions are {known}")
         counted = {name: float(w) for name in self.dimensions if (w := self.weights.get(name, 0.0)) != 0}
-        if not counted or not all(map(math.isfinite, counted.values())):
-            raise InputError(f"reward.weights {dict(self.weights)} rank nothing; weigh at least one of {known}")
+        _check(self.weights, self.dimensions)
         object.__setattr__(self, "_counted", counted)
         if self.combine != "weighted_sum":
             self._check_calibration()
@@ -118,8 +113,11 @@ class Reward:
     def of(
         cls, config: RewardModelConfig, *, dimensions: Sequence[str], calibration: Calibration | None = None
     ) -> Reward:
-        """The reward that a config asks for, on a model of these dimensions; no weights: 1 for each dimension."""
-        weights = dict.fromkeys(dimensions, 1.0) if config.weights is None else config.weights
+        """The reward that a config asks for, on a model of these dimensions; no weights: 1 for each dimension.
+
+        Over several models the dimensions are named `model.dimension`, and each section weighs its own.
+        """
+        weights = _weights(config, dimensions)
         return cls(combine=config.combine, weights=weights, dimensions=tuple(dimensions), calibration=calibration)
 
     def __call__(self, scores: Mapping[str, float]) -> float:
@@ -151,3 +149,27 @@ class Reward:
                 f"(std {[std[name] for name in constant]}), so mean_z cannot scale it; leave it out of reward.weights "
                 "or use combine: weighted_sum"
             )
+
+
+def check_weights(config: RewardModelConfig, dimensions: Sequence[str]) -> None:
+    """Raises InputError when a config weighs what a model of these dimensions does not have, or nothing at all."""
+    _check(_weights(config, dimensions), dimensions)
+
+
+def _weights(config: RewardModelConfig, dimensions: Sequence[str]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for label, section in config.sections().items():
+        prefix = f"{label}." if config.also else ""
+        own = [name.removeprefix(prefix) for name in dimensions if name.startswith(prefix)]
+        given = dict.fromkeys(own, 1.0) if section.weights is None else section.weights
+        weights |= {prefix + name: weight for name, weight in given.items()}
+    return weights
+
+
+def _check(weights: Mapping[str, float], dimensions: Sequence[str]) -> None:
+    known = ", ".join(dimensions)
+    unknown = sorted(set(weights) - set(dimensions))
+    if unknown:
+        raise InputError(f"reward.weights names {', '.join(unknown)}, but the model's dimensions are {known}")
+    if not any(weights.values()) or not all(map(math.isfinite, weights.values())):
+        raise InputError(f"reward.weights {dict(weights)} rank nothing; weigh at least one of {known}")

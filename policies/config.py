@@ -6,6 +6,7 @@ Each model is strict (no unknown key, no silent conversion) and frozen. The line
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_serializer, model_validator
@@ -115,6 +116,16 @@ class RewardModelConfig(Config):
                     f"reward.also.{index}.{key} is about the whole reward; set reward.{key} and remove it here"
                 )
         return self
+
+    def sections(self) -> dict[str, RewardModelConfig]:
+        """Every model's section by the name that goes before its dimensions; a second one of a kind is `kind-2`."""
+        named: dict[str, RewardModelConfig] = {}
+        kinds = Counter[str]()
+        for section in (self, *self.also):
+            kinds[section.model] += 1
+            count = kinds[section.model]
+            named[section.model if count == 1 else f"{section.model}-{count}"] = section
+        return named
 
     @field_serializer("also", mode="plain")
     def _without_what_is_of_the_whole(self, also: tuple[RewardModelConfig, ...], info: Any) -> list[dict[str, Any]]:

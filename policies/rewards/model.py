@@ -15,6 +15,7 @@ from torch import Tensor
 from policies.calibration import Calibration
 from policies.config import RewardModelConfig
 from policies.errors import InputError
+from policies.rewards.joint import JointReward
 
 Prepared: TypeAlias = Any  # one video as its model wants it, on CPU; opaque to everyone else
 
@@ -79,18 +80,22 @@ REWARD_MODELS: dict[str, tuple[str, str]] = {
 
 
 def load_reward_model(config: RewardModelConfig, *, device: str) -> RewardModel:
-    """The reward model that a config names.
+    """The reward model that a config names; over several models, with those under `also`, as one.
 
     Args:
         device: where it goes, unless the config has a device of its own.
     Raises:
         InputError: there is no such model, or its files cannot be used.
     """
+    if config.also:
+        return JointReward.load(config, lambda section: _load_one(section, device))
+    return _load_one(config, device)
+
+
+def _load_one(config: RewardModelConfig, device: str) -> RewardModel:
     if config.model not in REWARD_MODELS:
         known = ", ".join(sorted(REWARD_MODELS))
         raise InputError(f"reward.model is {config.model!r}, which is not known; the known ones are: {known}")
-    if config.also:
-        raise InputError("reward.also: a reward over several models is not there yet; remove it")
     module, name = REWARD_MODELS[config.model]
     loadable = cast(_Loadable, getattr(importlib.import_module(module), name))
     return loadable.load(config, config.device or device)

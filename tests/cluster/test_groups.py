@@ -31,6 +31,9 @@ class Fakes:
         return self.outcome
 
 
+REWARD_MODEL = {"name": "brightness", "revision": "abc", "files": {"model.safetensors": "def"}}
+
+
 async def write(path: Path, chosen: np.ndarray, rejected: np.ndarray) -> str:
     return write_latents(path, chosen, rejected)
 
@@ -53,6 +56,7 @@ async def draw(fakes: Fakes, directory: RunDirectory, *, weights_hash: str = "ha
         fakes,
         fakes,
         directory=directory,
+        reward_model=REWARD_MODEL | {"dimensions": ["VQ"], "own_scale": None},
         write_latents=write,
         weights_hash=lambda version: weights_hash,
         clock=PhaseClock(),
@@ -63,6 +67,13 @@ async def draw(fakes: Fakes, directory: RunDirectory, *, weights_hash: str = "ha
 
 def same(one: Outcome, other: Outcome) -> bool:
     return record_of(one, latents_sha256=None) == record_of(other, latents_sha256=None)
+
+
+async def test_a_record_says_which_reward_model_gave_its_scores(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    drawn = await draw(Fakes(pair()), directory)
+    record = directory.read_group(drawn.group_id)
+    assert record is not None and record["reward_model"] == REWARD_MODEL
 
 
 @pytest.mark.parametrize("outcome", [pair(), drop()], ids=["pair", "drop"])

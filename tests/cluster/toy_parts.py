@@ -66,7 +66,13 @@ class ToyScorer:
             raise InputError("reward.path holds no model; name a folder that does")
 
     def describe(self) -> dict[str, Any]:
-        return {"name": "brightness", "revision": "1", "dimensions": ["brightness"]}
+        return {
+            "name": "brightness",
+            "revision": "1",
+            "files": {"model": "0"},
+            "dimensions": ["brightness"],
+            "own_scale": None,
+        }
 
     async def score(self, candidates: Sequence[Candidate]) -> list[Scored]:
         if candidates[0].prompt.text == "unscorable":

@@ -107,6 +107,7 @@ async def toy_run(
     hashes = {0: directory.weights_hash(0), learner.policy_version: learner.weights_hash}
     groups = RecordedGroups(
         placement.generator, placement.scorer, Brightest(), directory=directory,
+        reward_model=await placement.reward_model(),
         write_latents=placement.write_latents, weights_hash=hashes.__getitem__, clock=PhaseClock(),
     )  # fmt: skip
     prompts = tuple(Prompt(id=f"p{slot}", text=f"prompt {slot}") for slot in range(3))

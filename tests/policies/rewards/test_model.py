@@ -1,19 +1,17 @@
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
-from policies.calibration import Calibration
 from policies.config import RewardModelConfig, ShapesRewardConfig, VideoRewardConfig, VideoScoreConfig
 from policies.errors import InputError
 from policies.rewards.model import REWARD_MODELS, RewardModel, load_reward_model, normalised
 from policies.shapes.reward import ShapesRewardModel, new_reward_model
 from policies.shapes.world import NUM_FRAMES, SIZE
+from tests.policies.rewards.brightness import Brightness, BrightnessConfig
 
 PROMPTS = ["a red circle moving left slowly", "a blue square moving right quickly"]
 
@@ -35,48 +33,8 @@ def clip(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (NUM_FRAMES, SIZE, SIZE, 3), np.uint8)
 
 
-class BrightnessConfig(RewardModelConfig):
-    """The config class of a reward model that is made up here."""
-
-    model: Literal["brightness"] = "brightness"
-    offset: float = 0.0
-
-
-class Brightness:
-    """A whole reward model: mean brightness."""
-
-    name, revision, dimensions = "brightness", "1", ("mean",)
-    files: Mapping[str, str] = {}
-    own_scale: Calibration | None = Calibration(mean={"mean": 0.5}, std={"mean": 0.1})
-
-    def __init__(self, config: BrightnessConfig) -> None:
-        self._offset = config.offset
-
-    @classmethod
-    def load(cls, config: BrightnessConfig, device: str) -> "Brightness":
-        return cls(config)
-
-    def prepare(self, frames_FHWC: np.ndarray, prompt: str, fps: float) -> torch.Tensor:
-        return torch.tensor(frames_FHWC) / 255
-
-    def cost(self, prepared: torch.Tensor) -> int:
-        return prepared[..., 0].numel()
-
-    def score(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        return torch.stack([frames.mean()[None] + self._offset for frames in inputs])
-
-    def score_frames(self, frames_BFHWC: torch.Tensor, prompts: Sequence[str], fps: float) -> torch.Tensor:
-        return frames_BFHWC.mean((1, 2, 3, 4))[:, None] + self._offset
-
-    def overall(self, normalised: Mapping[str, float]) -> float:
-        return normalised["mean"]
-
-    def stages(self, frames_FHWC: np.ndarray, prompt: str, fps: float) -> dict[str, Any]:
-        return {}
-
-
 def test_a_new_model_is_a_class_a_config_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(REWARD_MODELS, "brightness", (__name__, "Brightness"))
+    monkeypatch.setitem(REWARD_MODELS, "brightness", (Brightness.__module__, "Brightness"))
     model = load_reward_model(BrightnessConfig(offset=0.25), device="cpu")
     (score,) = model.score([model.prepare(np.full((2, 4, 4, 3), 255, np.uint8), "anything", 8.0)])
     assert score.tolist() == [1.25]

@@ -173,8 +173,12 @@ class VideoScoreConfig(RewardModelConfig):
     """Hub revision, when `path` is a hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network. The published numbers were made in bfloat16."""
-    max_frames: PositiveInt = 16
-    """Frames that are looked at; a longer video is sampled evenly."""
+    max_frames: PositiveInt | None = None
+    """Frames that are looked at, at most; null: 48 when `path` ends in VideoScore-v1.1, otherwise 16; for the Qwen2-VL
+    variant, which looks at 8 a second, 768."""
+    frame_rule: Literal["script", "benchmark"] = "script"
+    """script: evenly spaced from the first frame, all frames of a short video; benchmark: always `max_frames`, first
+    and last included, as in the published benchmark numbers. The Qwen2-VL variant knows script only."""
     micro_batch_pixels: PositiveInt = 8_000_000
     """Pixels, after resizing, that go through the network at once; a video with more goes alone."""
 

@@ -33,7 +33,7 @@ class DataConfig(_Block):
     sample_type: Literal["uniform"] = "uniform"
     fps: _Positive = _PUBLISHED.fps
     num_frames: _Count | None = None
-    max_frame_pixels: _Count = _PUBLISHED.max_pixels
+    max_frame_pixels: _Count = int(_PUBLISHED.max_pixels)
     min_frame_pixels: _Count = _PUBLISHED.min_pixels
     """Our own key: the published minimum is a constant, too large for small models."""
 

@@ -34,7 +34,7 @@ class FrameRules:
     """Their number instead, whatever the clip's length."""
     min_pixels: int = 128 * 28 * 28
     """Area of a frame after resizing, at least about."""
-    max_pixels: int = 200704
+    max_pixels: float = 200704
     """Likewise, at most."""
     patch_size: int = 14
     """Side of a patch, pixels."""

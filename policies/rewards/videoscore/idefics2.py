@@ -15,7 +15,6 @@ Frames are never padded: those of one size share a forward of the vision tower, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -25,16 +24,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Idefics2Config, Idefics2Model, MistralConfig
 from transformers.models.mistral.modeling_mistral import MistralRotaryEmbedding
 
+from policies.rewards.videoscore.inputs import FramesInput
 from policies.rewards.videoscore.pixels import ImageRules, normalised
 from policies.rewards.videoscore.template import DIMENSIONS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FramesInput:
-    """One video and its prompt as the network takes them."""
-
-    ids_L: Tensor
-    frames_FCHW: Tensor  # resized, whole numbers of 0..255, any type
 
 
 def idefics2_config(published: Mapping[str, Any]) -> Idefics2Config:
@@ -63,7 +55,7 @@ class Idefics2ScoreNetwork(nn.Module):
         self.model = Idefics2Model(config)
         self.model.vision_model.embeddings = _PatchEmbeddings(config.vision_config)
         self.score = nn.Linear(config.text_config.hidden_size, len(DIMENSIONS))
-        self._rules, self._image_token_id = rules, image_token_id
+        self._rules, self.vision_token_id = rules, image_token_id
 
     @property
     def device(self) -> torch.device:
@@ -75,6 +67,22 @@ class Idefics2ScoreNetwork(nn.Module):
         with torch.device("cpu"):
             rotary = MistralRotaryEmbedding(self.model.config.text_config)
         self.model.text_model.rotary_emb = rotary.to(self.device)
+
+    def pixels(self, frames_FCHW: Tensor) -> Tensor:
+        """What the vision tower takes, (F, 3, H, W) float32."""
+        return normalised(frames_FCHW, self._rules)
+
+    def towers(self) -> Mapping[str, nn.Module]:
+        """See ScoreNetwork."""
+        return {"vision_out": self.model.vision_model, "connector_out": self.model.connector}
+
+    def decoder(self) -> Any:
+        """See ScoreNetwork."""
+        return self.model.text_model
+
+    def read_positions(self, ids_L: Tensor) -> Tensor:
+        """The last token: the space after the last frame."""
+        return torch.tensor([len(ids_L) - 1])
 
     def forward(self, inputs: Sequence[FramesInput]) -> Tensor:
         """Raw scores (B, D) float32 of videos of any lengths and sizes, differentiable with respect to their frames."""
@@ -106,7 +114,7 @@ class Idefics2ScoreNetwork(nn.Module):
         return [latents[index] for index in range(len(videos))]
 
     def _encode(self, frames_NCHW: Tensor) -> Tensor:
-        pixels_NCHW = normalised(frames_NCHW, self._rules).to(self.score.weight.dtype)
+        pixels_NCHW = self.pixels(frames_NCHW).to(self.score.weight.dtype)
         patches = self.model.vision_model(pixel_values=pixels_NCHW).last_hidden_state
         is_patch = torch.ones(patches.shape[:2], dtype=torch.bool, device=self.device)
         latents_NME: Tensor = self.model.connector(patches, attention_mask=is_patch)
@@ -115,7 +123,7 @@ class Idefics2ScoreNetwork(nn.Module):
     def _embed(self, ids_L: Tensor, latents: Tensor) -> Tensor:
         ids_L = ids_L.to(self.device)
         words_LE: Tensor = self.model.text_model.embed_tokens(ids_L)
-        return words_LE.masked_scatter((ids_L == self._image_token_id)[:, None], latents)
+        return words_LE.masked_scatter((ids_L == self.vision_token_id)[:, None], latents)
 
 
 class _PatchEmbeddings(nn.Module):

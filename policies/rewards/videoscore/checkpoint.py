@@ -62,12 +62,7 @@ def load_checkpoint(config: VideoScoreConfig, device: str) -> Checkpoint:
         patterns=_PATTERNS,
     )
     content = read_json(folder.file(_CONFIG))
-    build = {"idefics2": _build_idefics2, "qwen2_vl": _build_qwen2_vl}.get(str(content.get("model_type")))
-    if build is None:
-        raise InputError(
-            f"{folder.path / _CONFIG} is of a {content.get('model_type')}; VideoScore is an idefics2 or a qwen2_vl"
-        )
-    network, reader = build(folder, content, config)
+    network, reader = _build(folder, content, config)
     files = safetensors_files(folder)
     if not files:
         raise InputError(
@@ -78,6 +73,18 @@ def load_checkpoint(config: VideoScoreConfig, device: str) -> Checkpoint:
     used = [folder.path / _CONFIG, folder.path / _TOKENIZER, *files]
     used += [file for name in ("pre", "") if (file := folder.path / f"{name}processor_config.json").is_file()]
     return Checkpoint(network=network, reader=reader, files={file.name: file for file in used})
+
+
+def _build(
+    folder: PublishedFolder, content: dict[str, Any], config: VideoScoreConfig
+) -> tuple[Idefics2ScoreNetwork, Idefics2Reader] | tuple[Qwen2VLScoreNetwork, Qwen2VLReader]:
+    match content.get("model_type"):
+        case "idefics2":
+            return _build_idefics2(folder, content, config)
+        case "qwen2_vl":
+            return _build_qwen2_vl(folder, content, config)
+        case other:
+            raise InputError(f"{folder.path / _CONFIG} is of a {other}; VideoScore is an idefics2 or a qwen2_vl")
 
 
 def _build_idefics2(
@@ -158,7 +165,8 @@ def _load_weights(
         raise InputError(f"{source}: {len(missing)} weights are missing: {listed(missing)}")
     _check_shapes(weights, {name: tuple(weight.shape) for name, weight in expected.items()}, source)
     check_finite(weights, source)
-    placed = {name: weights.pop(name).to(device, dtype) for name in list(weights)}
+    # copied, since a file that stays mapped into memory gives other alignments, hence roundings, and may change
+    placed = {name: weights.pop(name).to(device, dtype, copy=True) for name in list(weights)}
     network.load_state_dict(placed, assign=True)
     network.set_rotary()
     nn.Module.eval(network).requires_grad_(False)
@@ -168,8 +176,8 @@ def _check_shapes(weights: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]
     for head in _HEADS:
         if head in shapes and weights[head].shape != shapes[head]:
             raise InputError(
-                f"{source}: the head {head} is {tuple(weights[head].shape)}, expected {shapes[head]}: a row for each of "
-                f"{', '.join(DIMENSIONS)}, of the decoder's width"
+                f"{source}: the head {head} is {tuple(weights[head].shape)}, expected {shapes[head]}: "
+                f"of the decoder's width, a row for each of {', '.join(DIMENSIONS)}"
             )
     wrong = [
         f"{name} is {tuple(weight.shape)}, expected {shapes[name]}"

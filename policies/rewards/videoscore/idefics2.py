@@ -56,6 +56,7 @@ class Idefics2ScoreNetwork(nn.Module):
         self.model.vision_model.embeddings = _PatchEmbeddings(config.vision_config)
         self.score = nn.Linear(config.text_config.hidden_size, len(DIMENSIONS))
         self._rules, self.vision_token_id = rules, image_token_id
+        self.patch_size = int(config.vision_config.patch_size)
 
     @property
     def device(self) -> torch.device:
@@ -88,15 +89,9 @@ class Idefics2ScoreNetwork(nn.Module):
         """Raw scores (B, D) float32 of videos of any lengths and sizes, differentiable with respect to their frames."""
         latents = self._latents([video.frames_FCHW for video in inputs])
         embedded = [self._embed(video.ids_L, rows) for video, rows in zip(inputs, latents, strict=True)]
+        # tokens see only what comes before them, so padding on the right needs no mask
+        output = self.model.text_model(inputs_embeds=pad_sequence(embedded, batch_first=True), use_cache=False)
         last_B = torch.tensor([len(rows) - 1 for rows in embedded], device=self.device)
-        padded_BLE = pad_sequence(embedded, batch_first=True)
-        is_token_BL = torch.arange(padded_BLE.shape[1], device=self.device) <= last_B[:, None]
-        output = self.model.text_model(
-            inputs_embeds=padded_BLE,
-            # without padding there is nothing to mask but the future, which needs no L x L table
-            attention_mask=None if bool(is_token_BL.all()) else is_token_BL.long(),
-            use_cache=False,
-        )
         rows_BE = output.last_hidden_state[torch.arange(len(inputs), device=self.device), last_B]
         scores_BD: Tensor = self.score(rows_BE)
         return scores_BD.float()

@@ -62,6 +62,11 @@ class ScoreNetwork(Protocol):
         """The token in whose place the decoder reads frames."""
         ...
 
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch, pixels."""
+        ...
+
     def __call__(self, inputs: Sequence[FramesInput]) -> Tensor:
         """Raw scores (B, D) float32, differentiable with respect to frames."""
         ...

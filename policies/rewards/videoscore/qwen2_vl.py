@@ -50,6 +50,7 @@ class Qwen2VLScoreNetwork(nn.Module):
             else nn.Linear(width, len(DIMENSIONS))
         )
         self._rules, self.vision_token_id = rules, int(config.video_token_id)
+        self.patch_size = rules.patch_size
         self._label_token_ids = tuple(label_token_ids)
 
     @property
@@ -89,14 +90,10 @@ class Qwen2VLScoreNetwork(nn.Module):
         embedded = [self._embed(video.ids_L, rows) for video, rows in zip(inputs, features, strict=True)]
         padded_BLE = pad_sequence(embedded, batch_first=True)
         batch_size, length = padded_BLE.shape[:2]
-        places_L = torch.arange(length, device=self.device)
-        lengths_B = torch.tensor([len(rows) for rows in embedded], device=self.device)
-        is_token_BL = places_L < lengths_B[:, None]
+        # tokens see only what comes before them, so padding on the right needs no mask
         hidden_BLE = self.model(
             inputs_embeds=padded_BLE,
-            # without padding there is nothing to mask but the future, which needs no L x L table
-            attention_mask=None if bool(is_token_BL.all()) else is_token_BL.long(),
-            position_ids=places_L.expand(3, batch_size, length),
+            position_ids=torch.arange(length, device=self.device).expand(3, batch_size, length),
             use_cache=False,
         ).last_hidden_state
         return torch.stack(

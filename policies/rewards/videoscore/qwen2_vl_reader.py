@@ -64,9 +64,12 @@ class Qwen2VLReader:
         label_token_ids: Sequence[int] = (),
     ) -> None:
         self.video_token_id = token_id(tokenizer, VIDEO_TOKEN, source=source)
-        labels = [tokenizer.id_to_token(label) for label in label_token_ids]
-        if None in labels:
-            raise InputError(f"{source} lacks tokens of label_special_token_ids {list(label_token_ids)} in config.json")
+        labels = [str(tokenizer.id_to_token(label) or "") for label in label_token_ids]
+        if not all(labels):
+            raise InputError(
+                f"{source} lacks tokens of label_special_token_ids {list(label_token_ids)} in config.json; "
+                "take the tokenizer that was saved with this checkpoint"
+            )
         self._tokenizer, self._labels = tokenizer, labels
         self._rules, self._limits, self._max_frames = replace(rules, fps=FPS), limits, max_frames
 

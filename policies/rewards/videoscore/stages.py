@@ -43,14 +43,14 @@ def _pixels(network: ScoreNetwork, frames_FCHW: Tensor) -> dict[str, Any]:
         **summary(pixels, shown=12),
         "dtype": str(pixels.dtype),
         "sha256": sha256_of_array(pixels.numpy()),
-        "resized_height": frames_FCHW.shape[2],
-        "resized_width": frames_FCHW.shape[3],
+        "patches_high": frames_FCHW.shape[2] // network.patch_size,
+        "patches_wide": frames_FCHW.shape[3] // network.patch_size,
     }
     if pixels.ndim == 4:
         # as the reference has it: a batch of one clip, whose frames need no padding
         described["shape"] = [1, *pixels.shape]
         described |= {"mask_shape": [1, len(pixels), *pixels.shape[2:]], "mask_all_ones": True}
-        described["second_frame_mid_row_first"] = pixels[min(1, len(pixels) - 1), 0, pixels.shape[2] // 2, :8].tolist()
+        described["second_frame_mid_row_first"] = pixels[min(1, len(pixels) - 1), 1, pixels.shape[2] // 2, :8].tolist()
     return described
 
 

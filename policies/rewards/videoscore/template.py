@@ -69,7 +69,5 @@ def labelled_text(prompt: str, labels: Sequence[str]) -> str:
         InputError: as `query_text`.
     """
     query = query_text(prompt, reserved=(VIDEO_TOKEN, *labels))
-    answer = "".join(
-        f"The score for {name} is {label}. " for name, label in zip(DIMENSIONS, labels, strict=True)
-    )
+    answer = "".join(f"The score for {name} is {label}. " for name, label in zip(DIMENSIONS, labels, strict=True))
     return _CHAT.format(content=query + _VIDEO) + f"{answer}<|im_end|>\n"

@@ -8,9 +8,11 @@ from functools import cache
 import torch
 from safetensors.torch import load_file
 
-from policies.rewards.videoscore.idefics2 import FramesInput, Idefics2ScoreNetwork, idefics2_config
-from policies.rewards.videoscore.pixels import ImageRules, frame_indices, resized
-from policies.rewards.videoscore.tokens import FrameTokenizer
+from policies.rewards.videoscore.idefics2 import Idefics2ScoreNetwork, idefics2_config
+from policies.rewards.videoscore.idefics2_reader import Idefics2Reader
+from policies.rewards.videoscore.inputs import FramesInput
+from policies.rewards.videoscore.pixels import ImageRules
+from policies.rewards.videoscore.tokens import load_tokenizer
 from tests.policies.rewards import goldens
 
 FOLDER = goldens.FOLDER / "videoscore" / "VideoScore"
@@ -18,8 +20,11 @@ RULES = ImageRules()
 EXPECTED = goldens.expected("videoscore")
 
 
-def tokenizer() -> FrameTokenizer:
-    return FrameTokenizer(FOLDER, tokens_per_frame=8)
+def reader(max_frames: int = 16) -> Idefics2Reader:
+    file = FOLDER / "tokenizer.json"
+    return Idefics2Reader(
+        load_tokenizer(file), source=str(file), rules=RULES, tokens_per_frame=8, max_frames=max_frames
+    )
 
 
 @cache
@@ -36,11 +41,8 @@ def network(dtype: torch.dtype = torch.float32) -> Idefics2ScoreNetwork:
 @cache
 def frames_input(name: str, max_frames: int = 16) -> FramesInput:
     clip = goldens.clip(name)
-    indices = frame_indices(len(clip.frames_FHWC), max_frames=max_frames)
-    return FramesInput(
-        ids_L=tokenizer().encode(goldens.prompt(name), len(indices)),
-        frames_FCHW=resized(torch.from_numpy(clip.frames_FHWC[indices]), RULES),
-    )
+    indices = reader(max_frames).indices(len(clip.frames_FHWC), clip.fps)
+    return reader(max_frames).read(torch.from_numpy(clip.frames_FHWC[indices]), goldens.prompt(name))
 
 
 def logits(scores: dict[str, float]) -> torch.Tensor:

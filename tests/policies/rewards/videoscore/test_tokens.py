@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from policies.errors import InputError
+from policies.rewards.videoscore.idefics2_reader import Idefics2Reader
 from policies.rewards.videoscore.template import frames_text, query_text
-from policies.rewards.videoscore.tokens import FrameTokenizer
+from policies.rewards.videoscore.tokens import load_tokenizer
 from tests.policies.rewards import goldens
+from tests.policies.rewards.videoscore.networks import RULES, frames_input
 
 FOLDER = goldens.FOLDER / "videoscore" / "VideoScore"
 CLIPS = goldens.expected("videoscore")["clips"]
-TOKENS_PER_FRAME = 8
 
 
 @pytest.mark.parametrize("name", goldens.CLIPS)
@@ -23,8 +24,7 @@ def test_text_and_tokens_are_the_references(name: str) -> None:
     text = frames_text(goldens.prompt(name), frames)
     assert len(text) == expected["text"]["chars"]
     assert hashlib.sha256(text.encode()).hexdigest() == expected["text"]["sha256"]
-    ids_L = FrameTokenizer(FOLDER, tokens_per_frame=TOKENS_PER_FRAME).encode(goldens.prompt(name), frames)
-    assert goldens.sha256(ids_L.numpy()) == expected["tokens"]["sha256_int64"]
+    assert goldens.sha256(frames_input(name).ids_L.numpy()) == expected["tokens"]["sha256_int64"]
 
 
 def test_the_query_is_the_published_one_to_the_byte() -> None:
@@ -43,13 +43,12 @@ def test_a_tokenizer_without_image_tokens_is_refused(token: str, tmp_path: Path)
     content = json.loads((FOLDER / "tokenizer.json").read_text(encoding="utf-8"))
     content["added_tokens"] = [added for added in content["added_tokens"] if added["content"] != token]
     (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(InputError, match=f"has no token {token}; take the tokenizer that was saved"):
-        FrameTokenizer(tmp_path, tokens_per_frame=8)
+    tokenizer = load_tokenizer(tmp_path / "tokenizer.json")
+    with pytest.raises(InputError, match=f"tokenizer has no token {token}; take the tokenizer that was saved"):
+        Idefics2Reader(tokenizer, source="the tokenizer", rules=RULES, tokens_per_frame=8, max_frames=16)
 
 
 def test_a_damaged_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"tokenizer\.json is missing; copy the whole folder"):
-        FrameTokenizer(tmp_path, tokens_per_frame=8)
     shutil.copy(FOLDER / "config.json", tmp_path / "tokenizer.json")
     with pytest.raises(InputError, match=r"tokenizer\.json cannot be read as a tokenizer"):
-        FrameTokenizer(tmp_path, tokens_per_frame=8)
+        load_tokenizer(tmp_path / "tokenizer.json")

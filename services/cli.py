@@ -41,6 +41,7 @@ from services.stdout import stdout_to_stderr
 if TYPE_CHECKING:
     from cluster.config import RunConfig
     from cluster.observer import RunEnd, RunObserver
+    from policies.config import RewardModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +197,7 @@ def validate(config: str, overrides: tuple[str, ...], as_json: bool) -> Outcome:
         f"  updates    {loaded.updates} of {loaded.prompts_per_update} prompts x "
         f"{loaded.sampling.candidates_per_prompt} candidates, {videos} videos in all",
         f"  policy     {loaded.policy.path}",
+        f"  reward     {', '.join(_named(section) for section in loaded.reward.sections().values())}",
         f"  placement  {loaded.placement.mode}",
         *(f"warning: {warning}" for warning in warnings),
     ]
@@ -210,6 +212,11 @@ def validate(config: str, overrides: tuple[str, ...], as_json: bool) -> Outcome:
         },
         text="\n".join(text),
     )
+
+
+def _named(section: RewardModelConfig) -> str:
+    path = section.model_dump().get("path")
+    return f"{section.model} {path}" if path else section.model
 
 
 @app.command()

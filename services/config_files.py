@@ -12,11 +12,10 @@ import policies.shapes
 from policies.config import SamplingConfig
 from policies.errors import InputError
 from policies.prompts import SHAPES_PREFIX, load_prompts
-from policies.shapes.prompts import parse_prompt
 from policies.types import VideoShape
 from services.config_keys import value_at
 from services.model_folder import check_policy_folder, check_size, unmatched_targets
-from services.reward_files import BUNDLED, reward_problems, reward_sections
+from services.reward_files import BUNDLED, check_prompt, reward_problems, reward_sections
 from services.yaml_source import Problem
 
 BUNDLED_POLICY = Path(policies.shapes.__file__).parent / "assets" / "policy"
@@ -79,11 +78,8 @@ def _problem(key: str, check: Callable[[], object]) -> Iterator[Problem]:
 
 
 def _prompt_problems(values: Values, paths: dict[str, str], bad: set[str]) -> Iterator[Problem]:
-    """Prompt files, and prompts that only the bundled world can judge."""
-    is_scored_here = any(
-        section.get("model", BUNDLED) == BUNDLED and f"{prefix}.model" not in bad
-        for prefix, section in reward_sections(values)
-    )
+    """Prompt files, and prompts that a reward model or the exact scorer cannot judge."""
+    sections = [section for prefix, section in reward_sections(values) if f"{prefix}.model" not in bad]
     has_truth_here = get(values, "evaluation.ground_truth") == BUNDLED
     for key, source in paths.items():
         if not key.startswith("prompts."):
@@ -93,12 +89,15 @@ def _prompt_problems(values: Values, paths: dict[str, str], bad: set[str]) -> It
         except InputError as error:
             yield Problem(key=key, text=str(error))
             continue
-        try:
-            if is_scored_here or (has_truth_here and key == "prompts.test"):
+        judges = [*sections, *([{"model": BUNDLED}] if has_truth_here and key == "prompts.test" else [])]
+        for section in judges:
+            what = "bundled" if section.get("model", BUNDLED) == BUNDLED else section["model"]
+            try:
                 for prompt in prompts:
-                    parse_prompt(prompt.text)
-        except InputError as error:
-            yield Problem(key=key, text=f"{source}: the bundled reward cannot judge it: {error}")
+                    check_prompt(section, prompt.text)
+            except InputError as error:
+                yield Problem(key=key, text=f"{source}: the {what} reward cannot judge it: {error}")
+                break
 
 
 def _policy_problems(values: Values, paths: dict[str, str], bad: set[str]) -> Iterator[Problem]:

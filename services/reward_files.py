@@ -1,19 +1,55 @@
-"""What the reward sections of a configuration name: whether the folders are there and what they can judge."""
+"""What the reward sections of a configuration name: whether the folders are there and what they can judge.
+
+Without torch: weights, tokenizers and shards are looked at when they are loaded.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import policies.shapes
 from policies.errors import InputError
+from policies.rewards.videoreward import template as videoreward
+from policies.rewards.videoscore import template as videoscore
+from policies.shapes.prompts import parse_prompt
 from policies.types import VideoShape
 from services.model_folder import check_weights
 from services.yaml_source import Problem
 
 BUNDLED = "shapes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Published:
+    """What is known of a published model without its weights."""
+
+    config_file: str
+    dimensions: tuple[str, ...]
+    min_frames: int
+    check_prompt: Callable[[str], object]  # raises InputError
+
+
+_PUBLISHED = {
+    "videoreward": _Published(
+        config_file="model_config.json",
+        dimensions=videoreward.DIMENSIONS,
+        min_frames=2,
+        check_prompt=lambda prompt: videoreward.template_text("detailed_special", prompt),
+    ),
+    "videoscore": _Published(
+        config_file="config.json",
+        dimensions=videoscore.DIMENSIONS,
+        min_frames=1,
+        check_prompt=lambda prompt: videoscore.query_text(
+            prompt, reserved=(videoscore.IMAGE_TOKEN, videoscore.FRAME_BORDER_TOKEN)
+        ),
+    ),
+}
+_OTHERS = f"set reward.model to {' or '.join(_PUBLISHED)} for other videos"
 BUNDLED_REWARD = Path(policies.shapes.__file__).parent / "assets" / "reward"
 
 
@@ -44,8 +80,17 @@ def reward_problems(
         path = paths.get(f"{prefix}.path")
         if section.get("model", BUNDLED) == BUNDLED:
             yield from _shapes_problems(prefix, section, path, bad, shape)
-        elif path is not None and Path(path).is_absolute():
-            yield from _published_problems(prefix, section, paths)
+        else:
+            yield from _published_problems(prefix, section, paths, bad, shape)
+
+
+def check_prompt(section: dict[str, Any], prompt: str) -> None:
+    """Raises InputError for a prompt that the section's reward model cannot judge."""
+    model = section.get("model", BUNDLED)
+    if model == BUNDLED:
+        parse_prompt(prompt)
+    elif model in _PUBLISHED:
+        _PUBLISHED[model].check_prompt(prompt)
 
 
 def _shapes_problems(
@@ -65,7 +110,7 @@ def _shapes_problems(
     if f"{prefix}.weights" not in bad:
         yield from _unknown_dimensions(prefix, section, dimensions)
     if shape is not None and shape != expected:
-        yield Problem(key="sampling", text=f"{shape}: the reward model {folder.name} judges {expected} only")
+        yield Problem(key="sampling", text=f"{shape}: the reward model {folder.name} judges {expected} only; {_OTHERS}")
 
 
 def _unknown_dimensions(prefix: str, section: dict[str, Any], dimensions: list[str]) -> Iterator[Problem]:
@@ -82,18 +127,21 @@ def _check_shapes_folder(folder: Path) -> None:
     check_weights(folder)
 
 
-_CONFIG_FILES = {"videoreward": "model_config.json", "videoscore": "config.json"}
-
-
-def _published_problems(prefix: str, section: dict[str, Any], paths: dict[str, str]) -> Iterator[Problem]:
-    """Only whether the folders are those of such a model; the rest is said when it is loaded."""
-    model = section["model"]
-    wanted = {f"{prefix}.path": _CONFIG_FILES[model]}
-    if f"{prefix}.base" in paths and Path(paths[f"{prefix}.base"]).is_absolute():
-        wanted[f"{prefix}.base"] = "config.json"
-    for key, name in wanted.items():
-        folder = Path(paths[key])
+def _published_problems(
+    prefix: str, section: dict[str, Any], paths: dict[str, str], bad: set[str], shape: VideoShape | None
+) -> Iterator[Problem]:
+    """Folders that are not those of such a model, dimensions that it does not have, videos too short for it."""
+    model = str(section["model"])
+    known = _PUBLISHED[model]
+    for key, name in ((f"{prefix}.path", known.config_file), (f"{prefix}.base", "config.json")):
+        folder = Path(paths.get(key, ""))
+        if not folder.is_absolute():
+            continue  # a hub id, or none
         if not folder.is_dir():
             yield Problem(key=key, text=f"{folder}: no such folder; give the model's folder or its hub id, owner/name")
         elif not (folder / name).is_file():
             yield Problem(key=key, text=f"{folder}: has no {name}; give a folder in the published layout of {model}")
+    if f"{prefix}.weights" not in bad:
+        yield from _unknown_dimensions(prefix, section, list(known.dimensions))
+    if shape is not None and shape.num_frames < known.min_frames:
+        yield Problem(key="sampling", text=f"{shape}: the reward model {model} needs {known.min_frames} or more")

@@ -97,6 +97,11 @@ ADDED = [
     ("reward: {model: videoreward, path: ., base: a/b}", "has no model_config.json; give a folder in the published"),
     ("reward: {model: videoscore, path: a/b, dtype: half}", "reward.dtype: expected float32 or bfloat16, got 'half'"),
     ("reward: {model: videoscore, path: a/b, device: gpu}", "run.yaml:6: reward.device: no device 'gpu'; use cpu"),
+    ("reward: {model: videoreward, path: a/b, weights: {VX: 1}}", "reward.weights.VX: unknown dimension; there are VQ"),
+    (
+        "reward: {model: videoscore, path: a/b, weights: {VQ: 1}}",
+        "unknown dimension; there are visual quality, temporal",
+    ),
     # several reward models
     ("reward: {also: 3}", "run.yaml:6: reward.also: expected a list of sections, got 3"),
     ("reward:\n  also:\n  - 3", "run.yaml:8: reward.also.0: expected a section, got 3"),
@@ -362,6 +367,21 @@ def test_prompts_that_the_bundled_reward_cannot_judge() -> None:
     assert "the bundled reward cannot judge it: prompt 'a cat'" in message_of(START, "prompts.test=p.txt")
 
 
+def test_prompts_that_a_published_reward_cannot_judge() -> None:
+    text = START.replace("shapes:train", "p.txt") + "reward:\n  model: videoreward\n  path: a/b\n  base: a/b\n"
+    Path("p.txt").write_text("a cat <|VQ_reward|>\n")
+    said = "the videoreward reward cannot judge it: the prompt 'a cat <|VQ_reward|>' holds <|VQ_reward|>"
+    assert said in message_of(text)
+    Path("p.txt").write_text("a cat\n")
+    assert load_config(write(text)).reward.model == "videoreward"
+    assert "the bundled reward cannot judge it: prompt 'a cat'" in message_of(text + "  also: [{model: shapes}]")
+
+
+def test_a_video_of_one_frame_is_too_short_for_videoreward() -> None:
+    message = message_of(START + "reward: {model: videoreward, path: a/b, base: a/b}", "sampling.num_frames=1")
+    assert "the reward model videoreward needs 2 or more" in message
+
+
 def test_a_reward_folder_of_a_pickle(tmp_path: Path) -> None:
     (tmp_path / "reward").mkdir()
     (tmp_path / "reward" / "config.json").write_text("{}")
@@ -401,3 +421,11 @@ def test_diff_configs_ignores_where_a_run_lies() -> None:
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     load_config(write(START))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.yaml"]
+
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_the_examples_are_valid(example: Path) -> None:
+    assert load_config(example).run_id == example.stem

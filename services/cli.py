@@ -271,11 +271,14 @@ def config() -> None:
 
 
 @config.command()
-def docs() -> Outcome:
+@click.option("--training", is_flag=True, help="Of a reward model's training rather than of a run.")
+def docs(training: bool) -> Outcome:
     """Print the page that documents every setting, as Markdown."""
-    from services.config_page import config_page
+    from policies.rewards.training.config import RewardTrainingConfig
+    from services.config_page import config_page, settings_tables
 
-    return Outcome(json={}, text=config_page().rstrip("\n"))
+    page = settings_tables(RewardTrainingConfig, title="training") if training else config_page()
+    return Outcome(json={}, text=page.rstrip("\n"))
 
 
 app.add_command(rewards)

@@ -48,8 +48,7 @@ def build_config(document: Document, overrides: Sequence[str], *, name: str, fol
     problems += found
     bad = {problem.key for problem in problems}
     problems += file_problems(repaired, bad, source.resolve)
-    if problems:
-        raise InputError(source.report(problems))
+    source.refuse(problems)
     assert config is not None
     config = _with_paths(config, source, run_id)
     _check_run_directory(config)

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from cluster.config import RunConfig
+from policies.config import Config
 from services.config_keys import Key, all_keys
 
 _INTRO = """# Configuration
@@ -31,14 +32,19 @@ prompts:
 
 def config_page() -> str:
     """The page as Markdown."""
-    parts = [_INTRO]
+    return f"{_INTRO}\n{settings_tables(RunConfig, title='run')}"
+
+
+def settings_tables(root: type[Config], *, title: str) -> str:
+    """A table for every section of a configuration, as Markdown; `title` is what the whole configures."""
+    parts = []
     sections: dict[tuple[str, str | None], list[Key]] = {}
-    for key in all_keys(RunConfig):
+    for key in all_keys(root):
         sections.setdefault((".".join(key.path[:-1]), key.model), []).append(key)
     for (section, model), keys in sections.items():
-        title = f"`{section}`" if section else "The run"
-        title += f" with `model: {model}`" if model else ""
-        parts.append(f"## {title}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |")
+        heading = f"`{section}`" if section else f"The {title}"
+        heading += f" with `model: {model}`" if model else ""
+        parts.append(f"## {heading}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |")
         parts[-1] += "".join(f"\n{_row(key)}" for key in keys)
         parts[-1] += "\n"
     return "\n".join(parts)

@@ -82,8 +82,7 @@ class Source:
         Raises:
             InputError: the document holds no settings at all.
         """
-        if self.document.problems:
-            raise InputError(self.report(self.document.problems))
+        self.refuse(self.document.problems)
         if not isinstance(self.document.value, dict):
             given = self.document.value
             what = "is empty" if given is None else f"holds {shown(given)} instead of settings"
@@ -145,6 +144,11 @@ class Source:
             order = 1_000_000_000 if place.startswith("--set") else line
             lines.append((order, ": ".join(part for part in (place, shown, problem.text) if part)))
         return "\n".join(text for _, text in sorted(dict.fromkeys(lines), key=lambda item: item[0]))
+
+    def refuse(self, problems: Sequence[Problem]) -> None:
+        """Raises InputError when there is any problem."""
+        if problems:
+            raise InputError(self.report(problems))
 
     def mentioned(self, section: KeyPath, message: str) -> KeyPath:
         """The written setting under `section` that a message speaks of, or the section itself."""

@@ -6,6 +6,7 @@ import click
 
 from services.reward_convert import convert
 from services.reward_evaluation import evaluate
+from services.reward_training import train
 
 
 @click.group()
@@ -15,3 +16,4 @@ def rewards() -> None:
 
 rewards.add_command(convert)
 rewards.add_command(evaluate)
+rewards.add_command(train)

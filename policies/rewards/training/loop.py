@@ -6,7 +6,7 @@ that function's weights, a loss, and labelled videos.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -55,7 +55,7 @@ def train(
     loss: Loss,
     optimizer: RewardOptimizer,
     seed: int,
-) -> Iterator[StepStats]:
+) -> Generator[StepStats, None, None]:
     """Trains until `steps` ends; what is yielded has been learned.
 
     Args:

@@ -30,7 +30,8 @@ class _Block(BaseModel):
 class DataConfig(_Block):
     eval_dim: tuple[str, ...] = DIMENSIONS
     prompt_template_type: str = "detailed_special"
-    sample_type: Literal["uniform"] = "uniform"
+    sample_type: Literal["uniform", "all"] = "uniform"
+    """all is our own: every frame of a clip, for small models."""
     fps: _Positive = _PUBLISHED.fps
     num_frames: _Count | None = None
     max_frame_pixels: _Count = int(_PUBLISHED.max_pixels)
@@ -107,6 +108,7 @@ class ModelConfig(_Block):
         return FrameRules(
             fps=data.fps,
             num_frames=data.num_frames,
+            every_frame=data.sample_type == "all",
             min_pixels=data.min_frame_pixels,
             max_pixels=data.max_frame_pixels,
             patch_size=patch_size,

@@ -32,6 +32,8 @@ class FrameRules:
     """Frames per second that are looked at."""
     num_frames: int | None = None
     """Their number instead, whatever the clip's length."""
+    every_frame: bool = False
+    """All frames of a clip instead, whatever its rate."""
     min_pixels: int = 128 * 28 * 28
     """Area of a frame after resizing, at least about."""
     max_pixels: float = 200704
@@ -63,6 +65,8 @@ def frame_indices(total: int, fps: float, rules: FrameRules) -> list[int]:
         raise InputError(f"the clip's frame rate is {fps}; it must be a positive number of frames per second")
     if total < 2:
         raise InputError(f"the clip has {total} frame{'s' * (total != 1)}; VideoReward needs at least 2")
+    if rules.every_frame:
+        return list(range(total))
     if rules.num_frames is not None:
         wanted = 2 * round(rules.num_frames / 2)
     else:

@@ -423,7 +423,8 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.yaml"]
 
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "examples"
+EXAMPLES = sorted(set(FOLDER.glob("*.yaml")) - {FOLDER / "reward_training.yaml"})  # which configures no run
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)

@@ -147,6 +147,7 @@ def straight_line(config: RunConfig, folder: Path, turns: Turns) -> None:
         reference_update_interval=config.reference_update_interval,
     )
     prompts = load_prompts("shapes:train")
+    learner.rehearse(prompts[: config.prompts_per_update], shape)  # start-up, as in the runs
     weights = WeightDirectory(folder / "weights")
     interval = config.checkpoint.interval_updates
     assert isinstance(interval, int)

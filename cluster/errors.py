@@ -7,3 +7,11 @@ from policies.errors import OnlineVPOError
 
 class PartError(OnlineVPOError, RuntimeError):
     """A part of the run failed for good: its own code raised, or it died more often than it may. Exit code 1."""
+
+
+class StoreUnavailableError(OnlineVPOError, ConnectionError):
+    """The store did not do what it was asked within its deadline. Whether it will have is unknown. Exit code 3."""
+
+
+class LeaseLostError(OnlineVPOError, RuntimeError):
+    """Someone else holds this piece of work by now, or it has ended: stop working on it, nothing was written."""

@@ -1,0 +1,1 @@
+"""What must outlive the process: API keys, jobs, answers to repeated requests, the index of files."""

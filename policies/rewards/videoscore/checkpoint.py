@@ -168,7 +168,7 @@ def _load_weights(
     # copied, since a file that stays mapped into memory gives other alignments, hence roundings, and may change
     placed = {name: weights.pop(name).to(device, dtype, copy=True) for name in list(weights)}
     network.load_state_dict(placed, assign=True)
-    network.set_rotary()
+    network.finish_loading()
     nn.Module.eval(network).requires_grad_(False)
 
 

@@ -28,6 +28,9 @@ from policies.rewards.videoscore.inputs import FramesInput
 from policies.rewards.videoscore.pixels import ImageRules, normalised
 from policies.rewards.videoscore.template import DIMENSIONS
 
+_FRAMES_AT_ONCE_ON_CPU = 2
+"""Of the vision tower, as in the reference. More are slower there: they outgrow the caches."""
+
 
 def idefics2_config(published: Mapping[str, Any]) -> Idefics2Config:
     """The config of a published config.json, with what the reference takes from elsewhere."""
@@ -63,11 +66,14 @@ class Idefics2ScoreNetwork(nn.Module):
         """Where the weights lie."""
         return self.score.weight.device
 
-    def set_rotary(self) -> None:
-        """Gives the decoder its position tables anew, in float32; needed after the network was built without memory."""
+    def finish_loading(self) -> None:
+        """To be called once weights are in place: what depends on where they lie, and in which precision."""
         with torch.device("cpu"):
             rotary = MistralRotaryEmbedding(self.model.config.text_config)
         self.model.text_model.rotary_emb = rotary.to(self.device)
+        # with the reference's order of rounding, scores in bfloat16 on CPU are its own to the last bit
+        is_eager = self.score.weight.dtype == torch.bfloat16 and self.score.weight.is_cpu
+        self.model.set_attn_implementation("eager" if is_eager else "sdpa")
 
     def pixels(self, frames_FCHW: Tensor) -> Tensor:
         """What the vision tower takes, (F, 3, H, W) float32."""
@@ -104,7 +110,9 @@ class Idefics2ScoreNetwork(nn.Module):
         latents: dict[int, Tensor] = {}
         for members in groups.values():
             frames_NCHW = torch.cat([videos[index] for index in members]).to(self.device)
-            parts = torch.split(self._encode(frames_NCHW), [len(videos[index]) for index in members])
+            step = _FRAMES_AT_ONCE_ON_CPU if frames_NCHW.is_cpu else len(frames_NCHW)
+            encoded_NME = torch.cat([self._encode(frames) for frames in torch.split(frames_NCHW, step)])
+            parts = torch.split(encoded_NME, [len(videos[index]) for index in members])
             latents |= {index: part.flatten(0, 1) for index, part in zip(members, parts, strict=True)}
         return [latents[index] for index in range(len(videos))]
 

@@ -83,5 +83,5 @@ def normalised(resized_FCHW: Tensor, rules: ImageRules) -> Tensor:
     mean_C11, std_C11 = (
         torch.tensor(values, device=resized_FCHW.device).view(3, 1, 1) for values in (rules.mean, rules.std)
     )
-    # the product in float64, as the reference has it
-    return ((resized_FCHW.double() * rules.rescale_factor).float() - mean_C11) / std_C11
+    # The reference rounds a product in float64 to float32. For every whole number of 0..255 that is this quotient.
+    return (resized_FCHW.float() / (1 / rules.rescale_factor) - mean_C11) / std_C11

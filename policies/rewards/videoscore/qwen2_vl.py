@@ -58,9 +58,8 @@ class Qwen2VLScoreNetwork(nn.Module):
         """Where the weights lie."""
         return self.model.norm.weight.device  # type: ignore[no-any-return]
 
-    def set_rotary(self) -> None:
-        """Gives both towers their position tables anew, in float32; needed after the network was built without
-        memory."""
+    def finish_loading(self) -> None:
+        """To be called once weights are in place: position tables where they lie, in float32 whatever they are in."""
         with torch.device("cpu"):
             text = Qwen2VLRotaryEmbedding(self.model.config)
             vision = Qwen2VLVisionRotaryEmbedding(self.visual.config)

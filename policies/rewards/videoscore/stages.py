@@ -76,21 +76,23 @@ def _tokens(ids_L: Tensor, vision_token_id: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def _hidden(network: ScoreNetwork, clip: FramesInput) -> dict[str, Any]:
-    seen: dict[str, Tensor] = {}
+    parts: dict[str, list[Tensor]] = {}
     decoder = network.decoder()
 
     def keep_input(module: nn.Module, args: Any, options: dict[str, Any]) -> None:
-        seen["decoder_in"] = options["inputs_embeds"][0]
+        parts["decoder_in"] = [options["inputs_embeds"][0]]
 
     named = {**network.towers(), "norm": decoder.norm}
     named |= {f"layer_{index}": layer for index, layer in enumerate(decoder.layers)}
-    hooks = [module.register_forward_hook(_keep(seen, name)) for name, module in named.items()]
+    hooks = [module.register_forward_hook(_keep(parts, name)) for name, module in named.items()]
     hooks.append(decoder.register_forward_pre_hook(keep_input, with_kwargs=True))
     try:
         scores_D = network([clip])[0].cpu()
     finally:
         for hook in hooks:
             hook.remove()
+    # the towers may take frames a few at a time
+    seen = {name: torch.cat(tensors) for name, tensors in parts.items()}
     at = network.read_positions(clip.ids_L).to(network.device)
     logits = dict(zip(DIMENSIONS, scores_D.tolist(), strict=True))
     return {
@@ -105,12 +107,12 @@ def _hidden(network: ScoreNetwork, clip: FramesInput) -> dict[str, Any]:
     }
 
 
-def _keep(seen: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], None]:
+def _keep(parts: dict[str, list[Tensor]], name: str) -> Callable[[nn.Module, Any, Any], None]:
     def keep(module: nn.Module, args: Any, output: Any) -> None:
         if hasattr(output, "last_hidden_state"):
             pooled = getattr(output, "pooler_output", None)
             output = output.last_hidden_state if pooled is None else pooled
-        seen[name] = output[0] if isinstance(output, tuple) else output
+        parts.setdefault(name, []).append(output[0] if isinstance(output, tuple) else output)
 
     return keep
 

@@ -34,7 +34,7 @@ def network(dtype: torch.dtype = torch.float32) -> Idefics2ScoreNetwork:
         built = Idefics2ScoreNetwork(config, rules=RULES, image_token_id=config.image_token_id)
     weights = load_file(FOLDER / "model.safetensors")
     built.load_state_dict({name: weight.to(dtype) for name, weight in weights.items()}, assign=True)
-    built.set_rotary()
+    built.finish_loading()
     return built.eval().requires_grad_(False)
 
 

@@ -72,3 +72,11 @@ def test_float_frames_give_the_pixels_of_uint8_frames() -> None:
     frames_FHWC = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 100, 500, 3), dtype=np.uint8))
     whole, floating = resized(frames_FHWC, RULES), resized(frames_FHWC.float(), RULES)
     assert torch.equal(normalised(whole, RULES), normalised(floating, RULES))
+
+
+@pytest.mark.parametrize("rescale_factor", [1 / 255, 0.00392156862745098])
+def test_every_byte_becomes_what_the_reference_computes(rescale_factor: float) -> None:
+    rules = ImageRules(rescale_factor=rescale_factor)
+    bytes_F311 = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(256, 3, 1, 1)
+    expected = ((np.arange(256) * rescale_factor).astype(np.float32) - np.float32(0.5)) / np.float32(0.5)
+    assert np.array_equal(normalised(bytes_F311, rules)[:, 0, 0, 0].numpy(), expected)

@@ -103,6 +103,8 @@ def _build_idefics2(
         architecture = idefics2_config(content)
         with torch.device("meta"):
             network = Idefics2ScoreNetwork(architecture, rules=reader.rules, image_token_id=reader.image_token_id)
+    except InputError:
+        raise
     except Exception as error:  # transformers raises many classes for a damaged config
         raise InputError(f"{folder.path / _CONFIG} cannot be read as an Idefics2 config: {error!r}") from error
     if architecture.image_token_id != reader.image_token_id:

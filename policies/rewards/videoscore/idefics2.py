@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Idefics2Config, Idefics2Model, MistralConfig
 from transformers.models.mistral.modeling_mistral import MistralRotaryEmbedding
 
+from policies.errors import InputError
 from policies.rewards.videoscore.inputs import FramesInput
 from policies.rewards.videoscore.pixels import ImageRules, normalised
 from policies.rewards.videoscore.template import DIMENSIONS
@@ -33,7 +34,15 @@ _FRAMES_AT_ONCE_ON_CPU = 2
 
 
 def idefics2_config(published: Mapping[str, Any]) -> Idefics2Config:
-    """The config of a published config.json, with what the reference takes from elsewhere."""
+    """The config of a published config.json, with what the reference takes from elsewhere.
+
+    Raises:
+        InputError: its decoder is not a Mistral, the only one there is code for.
+    """
+    if published["text_config"].get("model_type", "mistral") != "mistral":
+        raise InputError(
+            f"config.json: text_config is of a {published['text_config']['model_type']}; VideoScore's is a mistral"
+        )
     text = MistralConfig(**published["text_config"])
     perceiver = {"hidden_size": text.hidden_size, "rms_norm_eps": text.rms_norm_eps}
     return Idefics2Config(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,10 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: change_json(folder / "config.json", text_config=None),
         r"config\.json cannot be read as an Idefics2 config",
     ),
+    "other decoder": (
+        lambda folder: change_json(folder / "config.json", text_config={"model_type": "llama"}),
+        r"text_config is of a llama; VideoScore's is a mistral",
+    ),
     "other image token": (
         lambda folder: change_json(folder / "config.json", image_token_id=5),
         r"tokenizer\.json has <image> as 422, and config\.json says image_token_id 5",
@@ -196,3 +201,37 @@ def test_a_path_that_is_nothing_says_what_to_fetch(tmp_path: Path) -> None:
     wanted = "is not a folder, nor a hub id such as TIGER-Lab/VideoScore-v1.1; fetch it: hf download"
     with pytest.raises(InputError, match=re.escape(wanted)):
         load(path)
+
+
+class Canary:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return write_text, (str(self._file), "sang")
+
+
+def write_text(file: str, text: str) -> None:
+    Path(file).write_text(text)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pickle_that_runs_code_is_not_opened(name: str, tmp_path: Path) -> None:
+    folder, canary = copy_idefics2(tmp_path / "model"), tmp_path / "canary"
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(pickle.dumps({"score.weight": Canary(canary)}))
+    with pytest.raises(InputError):
+        load(folder)
+    assert not canary.exists()
+    pickle.loads((folder / name).read_bytes())
+    assert canary.exists()  # it would have sung
+
+
+def test_code_that_a_checkpoint_brings_along_is_not_run(tmp_path: Path) -> None:
+    folder, canary = copy_idefics2(tmp_path / "model"), tmp_path / "canary"
+    (folder / "evil.py").write_text(f"open({str(canary)!r}, 'w').close()\nclass Evil: pass\n")
+    change_json(folder / "config.json", auto_map={"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"})
+    assert torch.equal(score(folder), score(IDEFICS2))
+    assert not canary.exists()

@@ -160,8 +160,9 @@ class VideoRewardConfig(RewardModelConfig):
     rotary: Literal["exact", "published"] | None = None
     """Rotary inverse frequencies: exact, or rounded to bfloat16 as in the published path; null: published with
     bfloat16, exact with float32."""
-    micro_batch_pixels: PositiveInt = 8_000_000
-    """Pixels, after resizing, that go through the network at once; a video with more goes alone."""
+    micro_batch_pixels: PositiveInt | None = None
+    """Pixels, after resizing, that go through the network at once; a video with more goes alone. null: 8,000,000 on a
+    GPU; 2,000,000 on a CPU, which larger batches make slower."""
 
 
 class VideoScoreConfig(RewardModelConfig):
@@ -179,8 +180,9 @@ class VideoScoreConfig(RewardModelConfig):
     frame_rule: Literal["script", "benchmark"] = "script"
     """script: evenly spaced from the first frame, all frames of a short video; benchmark: always `max_frames`, first
     and last included, as in the published benchmark numbers. The Qwen2-VL variant knows script only."""
-    micro_batch_pixels: PositiveInt = 8_000_000
-    """Pixels, after resizing, that go through the network at once; a video with more goes alone."""
+    micro_batch_pixels: PositiveInt | None = None
+    """Pixels, after resizing, that go through the network at once; a video with more goes alone. null: 8,000,000 on a
+    GPU; 2,000,000 on a CPU, which larger batches make slower."""
 
 
 def _model_of(section: Any) -> str | None:

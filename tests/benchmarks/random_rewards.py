@@ -1,7 +1,7 @@
 """VideoReward and VideoScore of any size with random weights, to measure without their checkpoints.
 
-Everything around the networks (tokenizer, frame rules) is that of the tiny checkpoints in tests/goldens; their texts have
-more tokens than a real tokenizer would make of them, so `text_tokens` cuts them to the published length.
+Everything around the networks (tokenizer, frame rules) is that of the tiny checkpoints in tests/goldens. Their
+tokenizers make more tokens of a text than real ones would, so `text_tokens` cuts it to the published length.
 """
 
 from __future__ import annotations
@@ -70,7 +70,13 @@ def random_videoreward(size: str, *, device: str, dtype: torch.dtype, micro_batc
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": text.pop("mrope_section")}
     tokenizer = _ShortText(sizes["text_tokens"])
     config = Qwen2VLConfig(
-        text_config={**text, "rope_parameters": rope, "tie_word_embeddings": True},
+        text_config={
+            **text,
+            "rope_parameters": rope,
+            "tie_word_embeddings": True,
+            "bos_token_id": None,
+            "eos_token_id": None,
+        },
         vision_config={**sizes["vision"], "mlp_ratio": 4, "patch_size": 14, "spatial_merge_size": 2},
         video_token_id=tokenizer.video_token_id,
     )

@@ -1,17 +1,18 @@
 """Videos per second and peak memory of every reward model, against the same model used by hand.
 
-    python -m tests.benchmarks.rewards --json [--model all|shapes|videoreward|videoscore] [--device cuda] [--real-shapes]
+    python -m tests.benchmarks.rewards --json [--model MODEL] [--device cuda] [--real-shapes]
 
 Three ways, in turns, on videos that were prepared before: `together` is one call of `score` as a run makes it,
-`one_by_one` a call per video, `fixed_batch` the bare network on one batch that somebody put together by hand and left on
-the device. `mixed` is `together` with videos of two lengths and sizes. Each model runs in a process of its own, so that
-peak memory is its own. The bundled model has its weights; the other two are the tiny checkpoints of tests/goldens or,
-with --real-shapes, networks of the published sizes with random weights.
+`one_by_one` a call per video, `fixed_batch` the bare network on one batch that somebody put together by hand and left
+on the device. `mixed` is `together` with videos of two lengths and sizes. Each model runs in a process of its own, so
+that peak memory is its own. The bundled model has its weights; the other two are the tiny checkpoints of tests/goldens
+or, with --real-shapes, networks of the published sizes with random weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -30,6 +31,7 @@ from torch import Tensor
 
 from policies.config import ShapesRewardConfig, VideoRewardConfig, VideoScoreConfig
 from policies.rewards.model import Prepared, RewardModel, load_reward_model
+from policies.rewards.pixel_budget import budget_of
 from policies.rewards.shapes import BUNDLED_FOLDER
 from policies.rewards.videoreward.network import VideoBatch
 from policies.shapes.reward import ShapesRewardModel
@@ -43,20 +45,22 @@ ByHand = Callable[[Sequence[Prepared]], Callable[[], Tensor]]
 def subject(name: str, arguments: argparse.Namespace) -> tuple[RewardModel, ByHand]:
     """A model, and what feeds its bare network a batch that stays the same."""
     device, dtype = arguments.device, arguments.dtype
+    settings: dict[str, Any] = {"dtype": dtype, "micro_batch_pixels": arguments.micro_batch_pixels}
     if name == "shapes":
         return load_reward_model(ShapesRewardConfig(), device=device), _shapes_by_hand(device)
     if arguments.real_shapes:
-        size = {"dtype": getattr(torch, dtype), "device": device, "micro_batch_pixels": arguments.micro_batch_pixels}
+        budget = budget_of(arguments.micro_batch_pixels, device)
+        size = {"dtype": getattr(torch, dtype), "device": device, "micro_batch_pixels": budget}
         if name == "videoreward":
             model: Any = random_videoreward("tiny" if arguments.tiny else "qwen2-vl-2b", **size)
         else:
             model = random_videoscore("tiny" if arguments.tiny else "idefics2-8b", **size)
     elif name == "videoreward":
         folder = GOLDENS / "videoreward"
-        config = VideoRewardConfig(path=str(folder / "VideoReward"), base=str(folder / "base"), dtype=dtype)
+        config = VideoRewardConfig(path=str(folder / "VideoReward"), base=str(folder / "base"), **settings)
         model = load_reward_model(config, device=device)
     else:
-        config = VideoScoreConfig(path=str(GOLDENS / "videoscore" / "VideoScore"), dtype=dtype)
+        config = VideoScoreConfig(path=str(GOLDENS / "videoscore" / "VideoScore"), **settings)
         model = load_reward_model(config, device=device)
     return model, _videoreward_by_hand(model) if name == "videoreward" else _videoscore_by_hand(model)
 
@@ -117,7 +121,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         ]
         ways["mixed"] = lambda: model.score(mixture)
         ways["mixed_one_by_one"] = lambda: torch.cat([model.score([one]) for one in mixture])
-    seconds, peaks, scores = _in_turns(ways, rounds=arguments.rounds, device=arguments.device)
+    seconds, peaks, scores = _in_turns(ways, arguments)
     return {
         "model": model.revision if arguments.real_shapes and name != "shapes" else model.name,
         "videos": count,
@@ -140,13 +144,16 @@ def _video(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
 
 @torch.no_grad()
 def _in_turns(
-    ways: dict[str, Callable[[], Tensor]], *, rounds: int, device: str
+    ways: dict[str, Callable[[], Tensor]], arguments: argparse.Namespace
 ) -> tuple[dict[str, float], dict[str, float | None], dict[str, Tensor]]:
-    """The least seconds of each way, its peak memory, and its scores; one round more than counted warms up."""
+    """The least seconds of each way, its peak memory, and its scores; a round that does not count warms up."""
+    device = arguments.device
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     peaks: dict[str, float | None] = {}
     scores: dict[str, Tensor] = {}
-    for turn in range(rounds + 1):
+    started, turn = time.perf_counter(), -1
+    while turn < arguments.rounds or time.perf_counter() - started < arguments.seconds:
+        turn += 1
         for way, work in ways.items():
             _reset_peak(device)
             begun = time.perf_counter()
@@ -164,10 +171,8 @@ def _reset_peak(device: str) -> None:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     else:
-        try:
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak becomes what is resident now
-        except OSError:
-            pass
 
 
 def _peak_mib(device: str) -> float | None:
@@ -208,8 +213,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--height", type=int, help="default: 64, real 480")
     parser.add_argument("--width", type=int, help="default: 64, real 832")
     parser.add_argument("--fps", type=float, default=16)
-    parser.add_argument("--micro-batch-pixels", type=int, default=8_000_000, help="with --real-shapes")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--micro-batch-pixels", type=int, help="default: the model's own")
+    parser.add_argument("--rounds", type=int, default=7, help="at least")
+    parser.add_argument("--seconds", type=float, default=10, help="at least, per model")
     parser.add_argument("--threads", type=int, help="default: torch's own")
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     given = parser.parse_args(arguments)

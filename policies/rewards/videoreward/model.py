@@ -18,7 +18,7 @@ from torch import Tensor
 from policies.calibration import Calibration
 from policies.config import VideoRewardConfig
 from policies.errors import InputError
-from policies.rewards.pixel_budget import micro_batches
+from policies.rewards.pixel_budget import budget_of, micro_batches
 from policies.rewards.published import PublishedFolder, open_published, safetensors_files, sha256_of
 from policies.rewards.resize import round_straight_through
 from policies.rewards.videoreward.checkpoint import Checkpoint, load_network, newest_checkpoint
@@ -108,7 +108,7 @@ class VideoReward:
             own_scale=model_config.own_scale,
             files=files,
             revision=hashlib.sha256(settings.encode()).hexdigest(),
-            micro_batch_pixels=config.micro_batch_pixels,
+            micro_batch_pixels=budget_of(config.micro_batch_pixels, device),
         )
 
     def prepare(self, frames_FHWC: np.ndarray, prompt: str, fps: float) -> VideoInput:

@@ -18,7 +18,7 @@ from torch import Tensor
 from policies.calibration import Calibration
 from policies.config import VideoScoreConfig
 from policies.errors import InputError
-from policies.rewards.pixel_budget import micro_batches
+from policies.rewards.pixel_budget import budget_of, micro_batches
 from policies.rewards.published import sha256_of
 from policies.rewards.resize import round_straight_through
 from policies.rewards.videoscore.checkpoint import load_checkpoint
@@ -69,7 +69,7 @@ class VideoScore:
             reader=checkpoint.reader,
             files=files,
             revision=hashlib.sha256(settings.encode()).hexdigest(),
-            micro_batch_pixels=config.micro_batch_pixels,
+            micro_batch_pixels=budget_of(config.micro_batch_pixels, device),
         )
 
     def prepare(self, frames_FHWC: np.ndarray, prompt: str, fps: float) -> FramesInput:

@@ -112,7 +112,7 @@ class ShapesReward:
             return self._forward(frames_BFHWC.expand(2, -1, -1, -1, -1), [*prompts, *prompts])[:1]
         # colours first in memory: with them last, threads share the sums of a group norm in a way that depends on B
         frames_BFHWC = frames_BFHWC.permute(0, 4, 1, 2, 3).contiguous().permute(0, 2, 3, 4, 1)
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             scores_BD: Tensor = self._model.score_frames(frames_BFHWC, prompts)
         return scores_BD
 

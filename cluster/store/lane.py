@@ -64,12 +64,11 @@ class Lane:
         self._connection.close()
 
     def _next_group(self) -> tuple[list[_Step[Any]], bool]:
-        """What waits and has not been given up; and whether nothing comes after."""
+        """What waits, and whether nothing comes after."""
         group: list[_Step[Any]] = []
         step = self._queue.get()
         while step is not None:
-            if step.future.set_running_or_notify_cancel():
-                group.append(step)
+            group.append(step)
             if len(group) == LARGEST_GROUP:
                 return group, False
             try:
@@ -79,23 +78,31 @@ class Lane:
         return group, True
 
     def _serve(self, group: list[_Step[Any]]) -> None:
+        """Whoever has given up waiting before their turn is passed over."""
+        outcomes: list[tuple[_Step[Any], Any, OnlineVPOError | None]] = []
         try:
             self._connection.execute(self._begin)
-            outcomes = [self._attempt(step) for step in group]
+            for step in group:
+                if step.future.set_running_or_notify_cancel():
+                    outcomes.append((step, *self._attempt(step)))
             self._connection.execute("COMMIT")
         except Exception as error:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
-            for step in group:
-                failure = StoreUnavailableError(f"{self._name} failed: {error}")
-                failure.__cause__ = error
-                step.future.set_exception(failure)
+            self._fail(group, error)
             return
-        for step, (answer, refusal) in zip(group, outcomes, strict=True):
+        for step, answer, refusal in outcomes:
             if refusal is not None:
                 step.future.set_exception(refusal)
             else:
                 step.future.set_result(answer)
+
+    def _fail(self, group: list[_Step[Any]], error: Exception) -> None:
+        for step in group:
+            if step.future.running() or (not step.future.cancelled() and step.future.set_running_or_notify_cancel()):
+                failure = StoreUnavailableError(f"{self._name} failed: {error}")
+                failure.__cause__ = error
+                step.future.set_exception(failure)
 
     def _attempt(self, step: _Step[T]) -> tuple[T | None, OnlineVPOError | None]:
         """A refusal concerns its step alone: a decision refuses before anything is written."""

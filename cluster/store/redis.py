@@ -18,7 +18,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, RedisError, ResponseError
 
 from cluster.deadline import within
 from cluster.errors import StoreUnavailableError
@@ -95,8 +95,10 @@ class RedisRecords:
         try:
             await stranger.connect()  # type: ignore[no-untyped-call]
             await _exchange(stranger, [("PING",)])
-        except (AuthenticationError, ResponseError):
-            return
+        except RedisError as error:
+            if _is_refusal(error):
+                return
+            raise
         finally:
             await stranger.disconnect(nowait=True)
         raise refuse_without_password(self._where)
@@ -107,7 +109,7 @@ class RedisRecords:
         while True:
             async with self._connection() as connection:
                 look: list[Command] = [("UNWATCH",), ("WATCH", *named), ("TIME",), ("MGET", *named)]
-                *_, time, values = await _exchange(connection, look)
+                *_, time, values = await _first_exchange(connection, look)
                 change = decide(values, self._time(time))
                 if not change.writes:
                     return change.answer
@@ -141,7 +143,7 @@ class RedisRecords:
     async def _one(self, command: Command, what: str) -> Any:
         async def ask() -> Any:
             async with self._connection() as connection:
-                return (await _exchange(connection, [command]))[0]
+                return (await _first_exchange(connection, [command]))[0]
 
         return await self._bounded(ask(), what)
 
@@ -180,10 +182,27 @@ async def open_redis(url: str, *, prefix: str, deadline_s: float, clock: Clock |
         await records._bounded(records.check(parsed), "opening it")
     except BaseException as error:
         await records.close()
-        if isinstance(error.__cause__, AuthenticationError | NoPermissionError):
+        if _is_refusal(error):
             raise InputError(f"the store at {where} does not let us in: {error.__cause__}") from error
         raise
     return records
+
+
+async def _first_exchange(connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
+    """What is asked before anything is written: once more if the connection had died while nobody used it."""
+    try:
+        return await _exchange(connection, commands)
+    except ConnectionError:
+        await connection.connect()  # type: ignore[no-untyped-call]
+        return await _exchange(connection, commands)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether the server did not let us in; redis-py wraps its saying so."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    return any(isinstance(cause, AuthenticationError | NoPermissionError) for cause in causes)
 
 
 async def _exchange(connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:

@@ -1,8 +1,8 @@
 """The store in Redis or Valkey, for servers on several machines.
 
 Changes are WATCH, MULTI, EXEC: no script, so a user without @scripting and @dangerous will do. How durable an
-acknowledged change is, is the server's setting: with `appendfsync everysec` a power cut takes up to a second of them,
-with `always` none, without an append-only file a restart takes all since the last snapshot.
+acknowledged change is, is the server's setting: with `appendfsync always` nothing is lost; with `everysec` a killed
+server may take two seconds with it; without an append-only file, all since the last snapshot.
 """
 
 from __future__ import annotations

@@ -127,4 +127,4 @@ def test_states_only_move_forward(backend: str, server: Server) -> None:
     class Machine(JobStates):
         address = server.url if backend == "redis" else ""
 
-    run_state_machine_as_test(Machine, settings=settings(max_examples=8, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(Machine, settings=settings(max_examples=6, stateful_step_count=25, deadline=None))

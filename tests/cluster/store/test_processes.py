@@ -84,7 +84,7 @@ async def test_the_job_of_a_killed_process_is_done_by_another(place: Place) -> N
 
 
 async def test_a_killed_redis_server_comes_back_with_what_was_acknowledged() -> None:
-    server = Server("--appendonly", "yes", "--appendfsync", "everysec")
+    server = Server("--appendonly", "yes", "--appendfsync", "always")
     try:
         place = Place(server.url, "p")
         store = await place.open()

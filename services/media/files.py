@@ -1,0 +1,125 @@
+"""Uploads, streamed into a folder where each file's name is the SHA-256 of its bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from policies.errors import StallError
+from services.media.refusal import Code, MediaRefused
+
+_INCOMING = ".incoming"
+_NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """A file as it lies in the folder. `is_new` is false where the same bytes were there already."""
+
+    sha256: str
+    size: int
+    path: Path
+    is_new: bool
+
+
+class ContentFolder:
+    """A folder of files by content. A file in it is whole; one that still arrives lies apart."""
+
+    def __init__(self, folder: Path) -> None:
+        """Creates the folder, readable by its owner only, where it does not exist."""
+        self._folder = folder
+        (folder / _INCOMING).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def find(self, sha256: str) -> Path | None:
+        """Where the file with this hash lies; None for one that is not here and for anything that is no hash."""
+        if not _NAME.fullmatch(sha256):
+            return None
+        path = self._path(sha256)
+        return path if path.is_file() else None
+
+    async def receive(self, chunks: AsyncIterable[bytes], *, max_bytes: int, chunk_s: float) -> StoredFile:
+        """Takes a file in as it comes.
+
+        Args:
+            chunks: its bytes. Once they are more than `max_bytes`, no other chunk is asked for.
+            chunk_s: how long each chunk may take to come.
+        Raises:
+            MediaRefused: it is too large, or has no bytes.
+            StallError: a chunk did not come in time.
+        """
+        descriptor, name = tempfile.mkstemp(dir=self._folder / _INCOMING)
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                sha256, size = await _copy(chunks, file, max_bytes=max_bytes, chunk_s=chunk_s)
+                await asyncio.to_thread(os.fsync, file.fileno())
+            return await asyncio.to_thread(self._keep, Path(name), sha256, size)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+
+    def sweep(self, *, older_than_s: float) -> int:
+        """Removes what arrived only in part, left by a server that was killed; how many files that was."""
+        before, removed = time.time() - older_than_s, 0
+        for path in (self._folder / _INCOMING).iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime <= before:
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def _path(self, sha256: str) -> Path:
+        return self._folder / sha256[:2] / sha256
+
+    def _keep(self, arrived: Path, sha256: str, size: int) -> StoredFile:
+        path = self._path(sha256)
+        if path.is_file():
+            return StoredFile(sha256=sha256, size=size, path=path, is_new=False)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        arrived.rename(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # a file that was acknowledged survives the machine
+        finally:
+            os.close(folder)
+        return StoredFile(sha256=sha256, size=size, path=path, is_new=True)
+
+
+async def _copy(chunks: AsyncIterable[bytes], file: BinaryIO, *, max_bytes: int, chunk_s: float) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+
+    def take(chunk: bytes) -> None:
+        digest.update(chunk)
+        view = memoryview(chunk)
+        while view:
+            view = view[file.write(view) :]
+
+    async for chunk in _in_time(chunks, chunk_s):
+        size += len(chunk)
+        if size > max_bytes:
+            raise MediaRefused(Code.TOO_LARGE)
+        await asyncio.to_thread(take, chunk)
+    if not size:
+        raise MediaRefused(Code.EMPTY)
+    return digest.hexdigest(), size
+
+
+async def _in_time(chunks: AsyncIterable[bytes], chunk_s: float) -> AsyncIterator[bytes]:
+    iterator = aiter(chunks)
+    while True:
+        try:
+            async with asyncio.timeout(chunk_s):
+                chunk = await anext(iterator)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise StallError(f"media upload: no bytes came for {chunk_s:g} s") from error
+        yield chunk

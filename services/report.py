@@ -62,6 +62,7 @@ def report_data(record: RunRecord, config: RunConfig) -> dict[str, Any]:
         "alarms": alarms(record.lines, record.test),
         "notes": [*record.notes, *notes],
         "config": record.config_text,
+        "reward_model": record.reward_model,
         "calibration": record.calibration,
         "versions": record.versions or _versions(),
     }

@@ -25,6 +25,7 @@ class RunRecord:
     config: Mapping[str, Any] = field(default_factory=dict)
     lines: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
+    reward_model: Mapping[str, Any] | None = None
     calibration: Mapping[str, Any] | None = None
     test: Mapping[str, Any] | None = None
     result: Mapping[str, Any] | None = None
@@ -39,6 +40,7 @@ class RunRecord:
         record.config_text = (run_dir / "config.yaml").read_text(errors="replace")
         record.lines = [line for line in record._json_lines("metrics.jsonl") if type(line.get("update")) is int]
         record.validation = record._json_lines("validation.jsonl")
+        record.reward_model = record._mapping("reward_model.json")
         record.calibration = record._mapping("calibration.json")
         record.test = record._mapping("test.json")
         record.result = record._mapping("result.json")

@@ -59,6 +59,8 @@ def open_published(
 ) -> PublishedFolder:
     """Opens a folder or, when `path` is no folder but reads like a hub id (`owner/name`), downloads it.
 
+    With a folder `owner` here, `owner/name` means a path.
+
     Args:
         path: a folder or hub id. The network is used for a hub id only.
         setting: named in errors, such as `reward.path`.
@@ -71,7 +73,7 @@ def open_published(
     folder = Path(path).expanduser()
     if folder.is_dir():
         return PublishedFolder(path=folder, setting=setting, repository=repository, revision=None)
-    if not _HUB_ID.fullmatch(path) or folder.exists():
+    if not _HUB_ID.fullmatch(path) or folder.exists() or folder.parent.is_dir():
         raise InputError(
             f"{setting}: '{path}' is not a folder, nor a hub id such as {repository}; "
             f"fetch it: hf download {repository} --local-dir {path}"

@@ -357,6 +357,7 @@
     section("config", "Configuration", "The resolved configuration of the run.",
       el("div", { class: "card" }, el("pre", { tabindex: "0", "aria-label": "config.yaml" }, data.config)));
     const rows = Object.entries(data.versions);
+    if (data.reward_model) section("reward-model", "Reward model", "What every score of the run came from.", el("div", { class: "card" }, el("pre", { tabindex: "0", "aria-label": "reward_model.json" }, JSON.stringify(data.reward_model, null, 2))));
     if (data.calibration) section("calibration", "Calibration", "How raw scores became the reward; frozen for the whole run.", el("div", { class: "card" }, el("pre", { tabindex: "0", "aria-label": "calibration.json" }, JSON.stringify(data.calibration, null, 2))));
     if (rows.length) section("versions", "Versions", "", el("div", { class: "card" }, table("Versions", [["package", ""], ["version", ""]], rows.map(([name, version]) => [name, String(version)]))));
     document.getElementById("foot").append(`Written ${data.written} by onlinevpo. This page is complete: it loads nothing from anywhere.`);

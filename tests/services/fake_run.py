@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,12 @@ def fake_config(output_dir: Path, **changes: Any) -> RunConfig:
     return RunConfig.model_validate_json(json.dumps(values), strict=True)
 
 
-def fake_line(update: int, prompt: str = "a red circle moving left slowly", interval: int = 20) -> dict[str, Any]:
+def fake_line(
+    update: int,
+    prompt: str = "a red circle moving left slowly",
+    interval: int = 20,
+    dimensions: Sequence[str] = DIMENSIONS,
+) -> dict[str, Any]:
     """One line of metrics.jsonl."""
     rng = random.Random(update)
     rise = 1 - math.exp(-update / 20)
@@ -55,7 +61,7 @@ def fake_line(update: int, prompt: str = "a red circle moving left slowly", inte
         "gap_mean": 0.9 - 0.3 * rise + rng.gauss(0, 0.05),
         "scores": {
             name: {"mean": index + mean, "std": 0.5, "p10": index + mean - 0.6, "p90": index + mean + 0.6}
-            for index, name in enumerate(DIMENSIONS)
+            for index, name in enumerate(dimensions)
         },
         "weights_hash": f"{update:064x}",
         "seconds": {"generate": 0.22 + rng.random() * 0.02, "score": 0.05, "update": 0.14, "wait": 0.01},
@@ -111,6 +117,8 @@ def fake_run_dir(
     (run_dir / "metrics.jsonl").write_text("".join(lines))
     if not finished:
         return run_dir
+    reward_model = {"name": "shapes", "revision": "54ab", "files": {"model.safetensors": "54ab"}}
+    (run_dir / "reward_model.json").write_text(json.dumps(reward_model))
     (run_dir / "calibration.json").write_text(json.dumps({"VQ": {"mean": 0.2, "std": 1.1}}))
     validation = [
         {"policy_version": version, "reward_mean": 0.8 * (1 - math.exp(-version / 20)), "samples": 64, "unscored": 0,

@@ -10,7 +10,7 @@ import pytest
 from policies.errors import InputError
 from services import report
 from services.report import write_report
-from tests.services.fake_run import fake_run_dir
+from tests.services.fake_run import fake_line, fake_run_dir
 
 ATTACK = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">{{script}}"
 
@@ -32,7 +32,19 @@ def test_the_page_holds_everything_of_a_finished_run(tmp_path: Path) -> None:
     assert all(sample[when]["video"].startswith("data:video/mp4;base64,") for sample in data["samples"]
                for when in ("before", "after"))  # fmt: skip
     assert data["pairs"][-1]["pairs"][0]["chosen_seed"] == "7129387129387129387"  # exact, though above 2^53
+    assert data["reward_model"]["revision"] == "54ab"
     assert "learning_rate: 0.001" in data["config"] and data["versions"]["torch"]
+
+
+def test_dimensions_of_several_reward_models_have_a_curve_each(tmp_path: Path) -> None:
+    run_dir = fake_run_dir(tmp_path, updates=0)
+    names = ["videoreward.VQ", "videoscore.dynamic degree", "shapes-2.VQ"]
+    lines = [json.dumps(fake_line(update, dimensions=names)) + "\n" for update in range(3)]
+    (run_dir / "metrics.jsonl").write_text("".join(lines))
+    data = data_of(write_report(run_dir).read_text())
+    assert data["dimensions"] == names
+    for name in names:
+        assert len(data["curves"][f"scores.{name}.mean"]) == 3
 
 
 def test_the_page_asks_for_nothing_from_outside(tmp_path: Path) -> None:

@@ -148,6 +148,15 @@ def test_a_path_that_is_neither_folder_nor_hub_id_is_refused_without_the_network
         open_published(str(tmp_path / "none"), setting="reward.path", repository="Some/Model", patterns=())
 
 
+def test_what_reads_like_a_hub_id_is_a_path_where_there_is_a_folder_of_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="'models/VideoReward' is not a folder"):
+        open_published("models/VideoReward", setting="reward.path", repository="Some/Model", patterns=())
+
+
 def test_weights_that_are_not_finite_are_named() -> None:
     with pytest.raises(InputError, match="the weight b holds numbers that are not finite"):
         check_finite({"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")])}, MODEL_PTH)

@@ -119,7 +119,7 @@ def random_videoscore(size: str, *, device: str, dtype: torch.dtype, micro_batch
     network = _filled(
         lambda: Idefics2ScoreNetwork(config, rules=reader.rules, image_token_id=reader.image_token_id), device, dtype
     )
-    network.set_rotary()
+    network.finish_loading()
     return VideoScore(
         network.eval().requires_grad_(False),
         reader=reader,

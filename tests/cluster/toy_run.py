@@ -82,6 +82,9 @@ class InThisProcess:
 
     async def committed(self, position: int) -> None: ...
 
+    async def reward_model(self) -> dict[str, Any]:
+        return self.scorer.describe()
+
     async def write_latents(self, path: Path, chosen: np.ndarray, rejected: np.ndarray) -> str:
         return write_latents(path, chosen, rejected)
 

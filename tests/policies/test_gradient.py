@@ -53,7 +53,10 @@ def test_two_pass_equals_joint(is_checkpointing: bool) -> None:
     policy.set_gradient_checkpointing(is_checkpointing)
     two_pass, two_pass_errors = gradient_of(policy, "two_pass")
     assert joint.abs().min() > 0
-    torch.testing.assert_close(two_pass, joint, rtol=1e-5, atol=1e-7)
+    # a weight whose gradient is the small rest of large terms has the rounding of the large ones
+    rounding = 1e-6 * joint.abs().max().item()
+    torch.testing.assert_close(two_pass, joint, rtol=1e-5, atol=rounding)
+    assert torch.linalg.vector_norm(two_pass - joint) <= 1e-5 * torch.linalg.vector_norm(joint)
     torch.testing.assert_close(two_pass_errors, joint_errors)
 
 

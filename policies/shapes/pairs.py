@@ -58,15 +58,15 @@ def draw_pairs(count: int, rng: np.random.Generator) -> LabelledPairs:
     return LabelledPairs(prompts, first, second, torch.tensor(labels, dtype=torch.float32).reshape(count, 3))
 
 
-def label(first: Corruption, second: Corruption) -> tuple[float, float, float]:
+def label(first: Corruption, second: Corruption, *, tie_severity: float = TIE_SEVERITY) -> tuple[float, float, float]:
     """Which of two clips is better in VQ, MQ and TA, from their faults: +1, 0 or -1 each."""
 
     def sign(difference: float, tie: float) -> float:
         return 0.0 if abs(difference) < tie else float(np.sign(difference))
 
     return (
-        sign(second.visual - first.visual, TIE_SEVERITY),
-        sign(second.motion - first.motion, TIE_SEVERITY),
+        sign(second.visual - first.visual, tie_severity),
+        sign(second.motion - first.motion, tie_severity),
         sign(len(second.wrong) - len(first.wrong), 1),
     )
 

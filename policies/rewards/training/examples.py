@@ -49,11 +49,11 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleTable:
-    """A file's examples that can be learned from, and how many of what it holds.
+    """A file's examples with at least one label or rating, and how many of what it holds.
 
     Args:
         counts: by dimension, rows by label (A, B, same, invalid) or by rated and missing.
-        left_out: rows that say nothing that the loss can use.
+        left_out: rows, or videos of rows, that nobody judged.
     """
 
     examples: tuple[Example, ...]
@@ -66,7 +66,7 @@ def read_examples(path: Path, data: RewardDataConfig, loss: RewardLossConfig) ->
     """Reads a CSV file of pairs, or of ratings where the loss is a regression.
 
     Raises:
-        InputError: a column is missing, a label or number is none, no row can be used, or a dimension is never judged.
+        InputError: a column is missing, a label or number is none, or no row is judged.
     """
     table = read_table(path)
     folder = Path(data.videos) if data.videos is not None else path.parent
@@ -75,13 +75,27 @@ def read_examples(path: Path, data: RewardDataConfig, loss: RewardLossConfig) ->
         found = _ratings(table, folder, columns, loss.rating_offset)
     else:
         found = _pairs(table, folder, columns)
-    usable = [example for example in found if any(_is_usable(label, loss) for label in example.labels)]
+    judged = tuple(example for example in found if not all(map(math.isnan, example.labels)))
+    if not judged:
+        raise InputError(f"{path}: none of its {len(table.rows)} rows has a usable label")
     counts = {name: _counts(found, index, loss) for index, name in enumerate(DIMENSIONS)}
+    return ExampleTable(examples=judged, counts=counts, rows=len(table.rows), left_out=len(found) - len(judged))
+
+
+def to_learn_from(examples: Sequence[Example], loss: RewardLossConfig) -> tuple[Example, ...]:
+    """The examples that have something the loss can use: with bt, ties are nothing.
+
+    Raises:
+        InputError: there is nothing to learn from in a dimension.
+    """
+    usable = tuple(example for example in examples if any(_is_usable(label, loss) for label in example.labels))
     for index, name in enumerate(DIMENSIONS):
         if not any(_is_usable(example.labels[index], loss) for example in usable):
-            said = ", ".join(f"{count} {label}" for label, count in counts[name].items() if count)
-            raise InputError(f"{path}: column {columns[name]} teaches nothing with loss.type {loss.type}: {said}")
-    return ExampleTable(examples=tuple(usable), counts=counts, rows=len(table.rows), left_out=len(found) - len(usable))
+            said = ", ".join(f"{count} {label}" for label, count in _counts(examples, index, loss).items() if count)
+            raise InputError(
+                f"data.train teaches nothing in {name} with loss.type {loss.type}: {said or 'no rows'} to train on"
+            )
+    return usable
 
 
 def split_by_prompt(examples: Sequence[Example], share: float) -> tuple[tuple[Example, ...], tuple[Example, ...]]:

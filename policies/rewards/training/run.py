@@ -27,6 +27,7 @@ from policies.rewards.training.examples import (
     PromptedVideo,
     read_examples,
     split_by_prompt,
+    to_learn_from,
     videos_of,
     without_missing_files,
 )
@@ -78,6 +79,7 @@ class _Data:
     table: ExampleTable
     training: tuple[Example, ...]
     heldout: tuple[Example, ...]
+    left_out: int
     digest: str
 
     def summary(self) -> dict[str, Any]:
@@ -85,7 +87,7 @@ class _Data:
         return {
             "rows": self.table.rows,
             "labels": self.table.counts,
-            "rows_left_out": self.table.left_out,
+            "rows_left_out": self.left_out,
             "training_examples": len(self.training),
             "training_videos": len(videos_of(self.training)),
             "training_prompts": len(prompts),
@@ -321,15 +323,17 @@ def _read_data(config: RewardTrainingConfig) -> _Data:
     table = read_examples(Path(data.train), data, config.loss)
     files = [Path(data.train)]
     if data.heldout is None:
-        training, heldout = split_by_prompt(table.examples, data.heldout_share)
+        judged, heldout = split_by_prompt(table.examples, data.heldout_share)
     else:
         files.append(Path(data.heldout))
-        training, heldout = table.examples, read_examples(Path(data.heldout), data, config.loss).examples
+        judged, heldout = table.examples, read_examples(Path(data.heldout), data, config.loss).examples
+    training = to_learn_from(judged, config.loss)
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     return _Data(
         table=table,
         training=_there(training, data.train, skip=data.skip_unreadable),
         heldout=_there(heldout, data.heldout or data.train, skip=data.skip_unreadable),
+        left_out=table.left_out + len(judged) - len(training),
         digest=" ".join(digests),
     )
 

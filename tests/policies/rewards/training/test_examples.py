@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from policies.rewards.training.config import RewardDataConfig, RewardLossConfig
-from policies.rewards.training.examples import ExampleTable, read_examples, split_by_prompt, without_missing_files
+from policies.rewards.training.examples import (
+    ExampleTable,
+    read_examples,
+    split_by_prompt,
+    to_learn_from,
+    without_missing_files,
+)
 from tests.policies.rewards.training import toy
 
 NAN = pytest.approx(math.nan, nan_ok=True)
@@ -36,23 +42,30 @@ def test_videoaligns_other_columns_are_not_looked_at_and_dimensions_may_have_oth
     assert table.examples[0].videos[1].path == tmp_path / "videos" / "b.mp4"
 
 
-def test_rows_that_teach_nothing_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_rows_that_nobody_judged_are_left_out_and_counted(tmp_path: Path) -> None:
     rows = [
         ("0.mp4", "1.mp4", "p", "invalid", "", "invalid"),
         ("0.mp4", "1.mp4", "p", "same", "same", "same"),
         ("0.mp4", "1.mp4", "p", "A", "B", "A"),
     ]
-    path = toy.write_pairs(tmp_path, rows)
-    assert (len(read(path).examples), read(path).left_out) == (2, 1)
-    without_ties = read(path, RewardLossConfig(type="bt"))
-    assert (len(without_ties.examples), without_ties.left_out) == (1, 2)
-    assert without_ties.counts["VQ"] == {"A": 1, "B": 0, "same": 1, "invalid": 1}
+    table = read(toy.write_pairs(tmp_path, rows))
+    assert (len(table.examples), table.left_out, table.rows) == (2, 1, 3)
+    assert table.counts["VQ"] == {"A": 1, "B": 0, "same": 1, "invalid": 1}
 
 
-def test_a_dimension_that_nobody_judged_is_an_error(tmp_path: Path) -> None:
-    path = toy.write_pairs(tmp_path, [("0.mp4", "1.mp4", "p", "A", "invalid", "A")] * 2)
-    with pytest.raises(ValueError, match=r"column MQ teaches nothing with loss\.type btt: 2 invalid"):
-        read(path)
+def test_plain_bradley_terry_learns_nothing_from_ties(tmp_path: Path) -> None:
+    rows = [("0.mp4", "1.mp4", "p", "same", "same", "same"), ("0.mp4", "1.mp4", "p", "A", "B", "A")]
+    examples = read(toy.write_pairs(tmp_path, rows)).examples
+    assert to_learn_from(examples, RewardLossConfig(type="bt")) == examples[1:]
+    assert to_learn_from(examples, RewardLossConfig()) == examples
+
+
+def test_a_dimension_with_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
+    examples = read(toy.write_pairs(tmp_path, [("0.mp4", "1.mp4", "p", "A", "invalid", "A")] * 2)).examples
+    with pytest.raises(ValueError, match=r"nothing in MQ with loss\.type btt: 2 invalid"):
+        to_learn_from(examples, RewardLossConfig())
+    with pytest.raises(ValueError, match="none of its 1 rows has a usable label"):
+        read(toy.write_pairs(tmp_path, [("0.mp4", "1.mp4", "p", "", "invalid", "")]))
 
 
 @pytest.mark.parametrize(

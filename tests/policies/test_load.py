@@ -100,7 +100,7 @@ def test_sharded_weights_load(folder: Path, tiny_folder: Folder) -> None:
     x, t = torch.randn(1, *found.latent_shape(tiny.SHAPES["wan"])), torch.tensor([500.0])
     text = found.embed(["a"], max_sequence_length=8)
     with torch.no_grad():
-        # not to the last bit: where a file puts a weight in memory decides which of a processor's instructions add it up
+        # not to the last bit: where a weight lies in memory decides which instructions add it up
         torch.testing.assert_close(found.predict(x, t, text), expected.predict(x, t, text))
     (file.parent / next(iter(shards.values()))).unlink()
     with pytest.raises(InputError, match="which is missing"):

@@ -86,6 +86,7 @@ async def test_two_ranks_equal_one_and_survive_the_death_of_either(
 
         class TwoRanks:
             generator, scorer, write_latents = pool, placement.scorer, pool.write_latents
+            reward_model = placement.reward_model
 
         TwoRanks.learner = learner
 

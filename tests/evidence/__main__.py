@@ -1,6 +1,6 @@
 """`make evidence`: the long proofs, one after another; results replace the generated part of LOG.md.
 
-    python -m tests.evidence [--only experiments crashes orchestration] [--jobs 2]
+    python -m tests.evidence [--only experiments crashes orchestration reward-accuracy reward-ties] [--jobs 2]
 
 About an hour on two cores. Nothing here is part of the test suite, which runs a sample of each.
 """
@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.benchmarks import orchestration
-from tests.evidence import crashes, experiments
+from tests.evidence import crashes, experiments, reward_training
 
 LOG = Path(__file__).parents[2] / "LOG.md"
 
@@ -40,6 +40,8 @@ SECTIONS: dict[str, Callable[[int], str]] = {
     "experiments": experiments_section,
     "crashes": crashes_section,
     "orchestration": orchestration_section,
+    "reward-accuracy": reward_training.accuracy_section,
+    "reward-ties": reward_training.ties_section,
 }
 
 

@@ -158,8 +158,8 @@ class VideoRewardConfig(RewardModelConfig):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network. The published numbers were made in bfloat16."""
     rotary: Literal["exact", "published"] | None = None
-    """Rotary inverse frequencies: exact, or rounded to bfloat16 as in the published path; null: published with
-    bfloat16, exact with float32."""
+    """Rotary inverse frequencies: exact, or rounded to bfloat16 as in the published path; null: those that
+    model_config.json names, else published with bfloat16 and exact with float32."""
     micro_batch_pixels: PositiveInt | None = None
     """Pixels, after resizing, that go through the network at once; a video with more goes alone. null: 8,000,000 on a
     GPU; 2,000,000 on a CPU, which larger batches make slower."""

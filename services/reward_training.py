@@ -60,7 +60,7 @@ def _run(config: RewardTrainingConfig) -> Outcome:
     with TrainingProgress(sys.stderr) as progress, _stop_signals(received.append):
         result = train_video_reward(config, progress, should_stop=lambda: bool(received))
     exit_code = _EXIT_CODES[received[0]] if result.ended == "stopped" else EXIT_OK
-    return Outcome(json=_json(result), text=_text(result), exit_code=exit_code)
+    return Outcome(json=_json(result), text=_text(result, config.model.base), exit_code=exit_code)
 
 
 def _json(result: TrainingResult) -> dict[str, object]:
@@ -73,7 +73,7 @@ def _json(result: TrainingResult) -> dict[str, object]:
     }
 
 
-def _text(result: TrainingResult) -> str:
+def _text(result: TrainingResult, base: str) -> str:
     from services.training_progress import describe_measured
 
     if result.ended == "stopped":
@@ -81,7 +81,7 @@ def _text(result: TrainingResult) -> str:
     lines = [f"Trained for {result.steps} steps."]
     if result.heldout is not None:
         lines.append(f"Held out: {describe_measured(result.heldout)}.")
-    score = f"onlinevpo score CLIP --prompt TEXT --reward videoreward --weights {result.folder} --base BASE"
+    score = f"onlinevpo score CLIP --prompt TEXT --reward videoreward --weights {result.folder} --base {base}"
     return "\n".join(
         [*lines, "", f"  model   {result.folder}", f"  curve   {result.folder / 'curve.png'}", f"  score   {score}"]
     )

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from policies.errors import InputError
+from policies.rewards.ahead import made_ahead
 from policies.rewards.evaluation.layouts import PromptedVideo
 from policies.rewards.evaluation.score_file import ScoreFile, VideoScores
 from policies.rewards.frames import read_clip
@@ -98,7 +97,9 @@ def score_videos(
             on_progress(scored)
         waiting.clear()
 
-    for ready in _made_ahead(lambda video: _make_ready(video, folder, model, file), videos, config):
+    for ready in made_ahead(
+        lambda video: _make_ready(video, folder, model, file), videos, threads=config.threads, ahead=config.ahead
+    ):
         if ready.problem:
             scored.fail(ready.video, ready.problem)
             on_progress(scored)
@@ -113,23 +114,6 @@ def score_videos(
     if waiting:
         score_waiting()
     return scored
-
-
-def _made_ahead(
-    make: Callable[[PromptedVideo], _Ready], videos: Sequence[PromptedVideo], config: ScoringConfig
-) -> Iterator[_Ready]:
-    """Results in order, with a bounded number of them made or in the making before they are asked for."""
-    pool = ThreadPoolExecutor(config.threads, thread_name_prefix="decode")
-    started: deque[Future[_Ready]] = deque()
-    try:
-        for video in videos:
-            started.append(pool.submit(make, video))
-            if len(started) > config.ahead:
-                yield started.popleft().result()
-        while started:
-            yield started.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _make_ready(video: PromptedVideo, folder: Path, model: RewardModel, file: ScoreFile) -> _Ready:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from policies.errors import InputError
+from policies.errors import InputError, WeightsMismatchError
 from policies.learner_state import LearnerState
 from policies.rewards.training.config import RewardTrainingConfig
 from policies.rewards.videoreward.model_config import FILE as MODEL_CONFIG
@@ -68,9 +68,20 @@ class TrainingFolder:
         return (self.path / f"checkpoint-{step}").is_dir() and (self.path / MODEL_CONFIG).is_file()
 
     def newest_state(self) -> LearnerState | None:
-        """The newest checkpoint, or None. Raises WeightsMismatchError when it cannot be read."""
-        steps = self._states()
-        return LearnerState.read(self.path / STATE / steps[-1]) if steps else None
+        """The newest checkpoint that can be read, or None when there is none.
+
+        Raises:
+            WeightsMismatchError: there are some, and none can be read.
+        """
+        problem: WeightsMismatchError | None = None
+        for step in reversed(self._states()):
+            try:
+                return LearnerState.read(self.path / STATE / step)
+            except WeightsMismatchError as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem
+        return None
 
     def save_state(self, step: int, state: LearnerState) -> None:
         """Writes a checkpoint, and removes those that are older than the one before it."""
@@ -80,9 +91,10 @@ class TrainingFolder:
             shutil.rmtree(self.path / STATE / old)
 
     def lines(self) -> list[dict[str, Any]]:
-        """Everything measured so far."""
+        """Everything measured so far. A last line that a kill has torn is left out."""
         file = self.path / METRICS
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+        whole, _, _ = file.read_text().rpartition("\n") if file.is_file() else ("", "", "")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def cut_lines(self, step: int) -> None:
         """Forgets what was measured after a step."""

@@ -73,6 +73,7 @@ def _model_config(config: RewardTrainingConfig, scale: dict[str, float] | None) 
             "freeze_vision_tower": not tune.vision,
             "freeze_llm": tune.llm == "frozen",
             "tune_merger": tune.merger,
+            "rotary": "exact",
         },
         "peft_lora_config": {
             "lora_enable": tune.llm == "lora",

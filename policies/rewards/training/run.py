@@ -6,40 +6,31 @@ it ends with the weights of a training that was never stopped, to the last bit.
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
 
 from policies.errors import InputError, WeightsMismatchError
 from policies.learner_state import LearnerState
 from policies.optimizers import Schedule
 from policies.rewards.training.config import RewardTrainingConfig
 from policies.rewards.training.curve import write_curve
+from policies.rewards.training.dataset import TrainingData, read_training_data
 from policies.rewards.training.examples import (
-    Example,
-    ExampleTable,
-    PromptedVideo,
-    read_examples,
-    split_by_prompt,
-    to_learn_from,
     videos_of,
-    without_missing_files,
 )
 from policies.rewards.training.folder import CURVE, TrainingFolder
 from policies.rewards.training.layout import own_scale_of, save_published
 from policies.rewards.training.loop import StepStats, train
 from policies.rewards.training.losses import Loss, PairLoss, RegressionLoss
-from policies.rewards.training.metrics import pair_agreement, rating_agreement
+from policies.rewards.training.measuring import Measuring
 from policies.rewards.training.optimizer import AdamSettings, RewardOptimizer
 from policies.rewards.training.video_reward import VideoRewardTrainee
 from policies.rewards.training.videos import ClipCache, TrainingSteps, VideoSource
-from policies.rewards.videoreward.template import DIMENSIONS
 from policies.seeds import seed_for
 
 
@@ -74,29 +65,6 @@ class TrainingResult:
     data: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Data:
-    table: ExampleTable
-    training: tuple[Example, ...]
-    heldout: tuple[Example, ...]
-    left_out: int
-    digest: str
-
-    def summary(self) -> dict[str, Any]:
-        prompts = {example.prompt for example in self.training}
-        return {
-            "rows": self.table.rows,
-            "labels": self.table.counts,
-            "rows_left_out": self.left_out,
-            "training_examples": len(self.training),
-            "training_videos": len(videos_of(self.training)),
-            "training_prompts": len(prompts),
-            "heldout_examples": len(self.heldout),
-            "heldout_prompts": len({example.prompt for example in self.heldout}),
-            "heldout_prompts_in_training": len({e.prompt for e in self.heldout} & prompts),
-        }
-
-
 def train_video_reward(
     config: RewardTrainingConfig, observer: TrainingObserver, *, should_stop: Callable[[], bool] = lambda: False
 ) -> TrainingResult:
@@ -111,7 +79,7 @@ def train_video_reward(
     folder = TrainingFolder(Path(config.output_dir))
     folder.check(config)
     _check_device(config.model.device)
-    data = _read_data(config)
+    data = read_training_data(config)
     trainee = VideoRewardTrainee.load(config)
     return _Training(config, folder, data, trainee, observer).run(should_stop)
 
@@ -121,7 +89,7 @@ class _Training:
         self,
         config: RewardTrainingConfig,
         folder: TrainingFolder,
-        data: _Data,
+        data: TrainingData,
         trainee: VideoRewardTrainee,
         observer: TrainingObserver,
     ) -> None:
@@ -156,6 +124,9 @@ class _Training:
                 max_gradient_norm=config.optimizer.max_gradient_norm,
             ),
         )
+        self._measuring = Measuring(
+            measure=trainee.measure, source=self._source, videos_at_once=2 * config.micro_batch_pairs
+        )
         self._losses: list[float] = []  # since the last line of metrics
         self._begun = time.monotonic()
 
@@ -167,6 +138,8 @@ class _Training:
             self._data.summary()
             | {"steps": self.steps, "first_step": self._optimizer.steps, "trained_weights": self._trained_weights()}
         )
+        if should_stop():  # while the model was loaded
+            return self._result("stopped")
         if self._optimizer.steps == 0:
             self._measure()
         stats = train(
@@ -218,46 +191,16 @@ class _Training:
         if not self._data.heldout:
             return
         begun = time.monotonic()
-        videos = videos_of(self._data.heldout)
-        rows = {video: row for video, row in zip(videos, self._scores(videos), strict=True) if row is not None}
-        used = [example for example in self._data.heldout if all(video in rows for video in example.videos)]
-        if not used:
-            raise InputError("none of the held-out videos can be read; check data.heldout and data.videos")
-        labels = torch.tensor([example.labels for example in used])
-        sides = [torch.stack([rows[example.videos[side]] for example in used]) for side in range(len(used[0].videos))]
-        found = (
-            pair_agreement(sides[0], sides[1], labels, DIMENSIONS)
-            if len(sides) == 2
-            else rating_agreement(sides[0], labels, DIMENSIONS)
-        )
+        found = self._measuring.agreement(self._data.heldout)
         line = self._place() | {
-            "heldout": {name: asdict(agreement) for name, agreement in found.items()},
-            "heldout_examples": len(used),
+            "heldout": {name: asdict(agreement) for name, agreement in found.by_dimension.items()},
+            "heldout_examples": found.examples,
             "measured_in_seconds": time.monotonic() - begun,
             "seconds": time.monotonic() - self._begun,
         }
         self._folder.add_line(line)
         write_curve(self._folder.path / CURVE, self._folder.lines())
         self._observer.on_measured(line)
-
-    def _scores(self, videos: Sequence[PromptedVideo]) -> list[Tensor | None]:
-        """Raw scores (D,) of each video, None where it cannot be read."""
-        size = 2 * self._config.micro_batch_pairs
-        found: list[Tensor | None] = []
-        waiting: list[Any] = []
-
-        def flush() -> None:
-            readable = [prepared for prepared in waiting if prepared is not None]
-            rows = iter(self._trainee.measure(readable)) if readable else iter(())
-            found.extend(None if prepared is None else next(rows) for prepared in waiting)
-            waiting.clear()
-
-        for prepared in self._source.inputs(videos):
-            waiting.append(prepared)
-            if len(waiting) >= size:
-                flush()
-        flush()
-        return found
 
     def _checkpoint(self) -> None:
         values = {
@@ -288,8 +231,8 @@ class _Training:
     def _finish(self) -> None:
         """Measures the scale of scores on training videos, and writes the model."""
         videos = sorted(videos_of(self._data.training), key=lambda v: seed_for("scale", str(v.path), v.prompt))
-        rows = [row for row in self._scores(videos[: self._config.scale_videos]) if row is not None]
-        scale = own_scale_of(rows)
+        rows = self._measuring.scores(videos[: self._config.scale_videos])
+        scale = own_scale_of(list(rows.values()))
         if scale is None:
             self._observer.on_event("a dimension's scores do not vary on training videos; scores are left raw")
         save_published(self._trainee, self._folder, step=self.steps, config=self._config, scale=scale)
@@ -316,33 +259,6 @@ def _loss_of(config: RewardTrainingConfig) -> Loss:
     if loss.type == "regression":
         return RegressionLoss(invalid=loss.invalid)
     return PairLoss(theta=loss.theta if loss.type == "btt" else 1.0, shrinkage=loss.shrinkage, invalid=loss.invalid)
-
-
-def _read_data(config: RewardTrainingConfig) -> _Data:
-    data = config.data
-    table = read_examples(Path(data.train), data, config.loss)
-    files = [Path(data.train)]
-    if data.heldout is None:
-        judged, heldout = split_by_prompt(table.examples, data.heldout_share)
-    else:
-        files.append(Path(data.heldout))
-        judged, heldout = table.examples, read_examples(Path(data.heldout), data, config.loss).examples
-    training = to_learn_from(judged, config.loss)
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    return _Data(
-        table=table,
-        training=_there(training, data.train, skip=data.skip_unreadable),
-        heldout=_there(heldout, data.heldout or data.train, skip=data.skip_unreadable),
-        left_out=table.left_out + len(judged) - len(training),
-        digest=" ".join(digests),
-    )
-
-
-def _there(examples: Sequence[Example], source: str, *, skip: bool) -> tuple[Example, ...]:
-    found = without_missing_files(examples, skip=skip)
-    if examples and not found:
-        raise InputError(f"{source}: none of its videos is there; set data.videos to the folder they are in")
-    return found
 
 
 def _check_device(device: str) -> None:

@@ -20,14 +20,15 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Qwen2VLModel
 
 from policies.errors import InputError
 from policies.rewards.published import PublishedFolder, check_finite, listed, open_published
-from policies.rewards.training.config import RewardTrainingConfig, TuneConfig
-from policies.rewards.training.layers import TrainedLora, TrainedRows
+from policies.rewards.training.config import RewardTrainingConfig
+from policies.rewards.training.layers import TrainedRows
 from policies.rewards.training.optimizer import WeightGroup
+from policies.rewards.training.tune import choose_trained, weight_groups
 from policies.rewards.videoreward.checkpoint import EMBEDDING, HEAD, base_config, base_weights
 from policies.rewards.videoreward.keys import stored_name
 from policies.rewards.videoreward.model import VideoReward
@@ -39,7 +40,6 @@ from policies.rewards.videoreward.tokens import RewardTokenizer
 from policies.seeds import seed_for
 
 BASE_REPOSITORY = "Qwen/Qwen2-VL-2B-Instruct"
-LORA_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _BASE_FILES = (
     "config.json",
     "*.safetensors",
@@ -58,7 +58,6 @@ _TOKENIZER_FILES = (
 _HEAD_STD = 0.02  # of Qwen2-VL's new weights
 _LORA_WEIGHT = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[ab])")  # of TrainedLora
 _BASE_WEIGHT = re.compile(r"(?P<layer>.+)\.base\.(?P<leaf>weight|bias)")  # of TrainedLora and TrainedRows
-_VISION, _MERGER, _LLM = "model.visual.", "model.visual.merger.", "model.language_model."
 
 
 class VideoRewardTrainee:
@@ -101,7 +100,7 @@ class VideoRewardTrainee:
         tokenizer = _with_reward_tokens(base.file("tokenizer.json"))
         reading = RewardTokenizer(tokenizer, template_type=config.model.template, source="tokenizer.json of the base")
         network = _network(base, reading, config)
-        _choose_trained(network, config.tune, reading.reward_token_ids, config.seed)
+        choose_trained(network, config.tune, reading.reward_token_ids, config.seed)
         if config.model.gradient_checkpointing:
             network.model.activation_checkpointing_enable({"use_reentrant": False})
         model = VideoReward(
@@ -134,24 +133,8 @@ class VideoRewardTrainee:
             return self.model.score(inputs)
 
     def weight_groups(self) -> list[WeightGroup]:
-        """Everything that is trained, by learning rate; with Muon, matrices between features apart."""
-        settings = self._config.optimizer
-        rates = {
-            "head": settings.learning_rate,
-            "llm": settings.learning_rate,
-            "vision": settings.vision_learning_rate,
-            "merger": settings.merger_learning_rate,
-            "embeddings": settings.embedding_learning_rate,
-        }
-        trained = {name: weight for name, weight in self.network.named_parameters() if weight.requires_grad}
-        groups = []
-        for part, rate in rates.items():
-            own = {name: weight for name, weight in trained.items() if _part_of(name) == part}
-            inner = {n: w for n, w in own.items() if settings.type == "muon" and _is_inner(n, w)}
-            rest = {n: w for n, w in own.items() if n not in inner}
-            groups.append(WeightGroup(name=f"{part} (muon)", weights=inner, lr=rate, is_muon=True))
-            groups.append(WeightGroup(name=part, weights=rest, lr=rate))
-        return [group for group in groups if group.weights]
+        """Everything that is trained, by learning rate."""
+        return weight_groups(self.network, self._config.optimizer)
 
     def save(self, folder: Path) -> None:
         """Writes model.safetensors (all weights, LoRA beside them, under the published names) and tokenizer/."""
@@ -243,48 +226,3 @@ def _frame_rules(model: Qwen2VLModel, config: RewardTrainingConfig) -> FrameRule
         merge_size=vision.spatial_merge_size,
         temporal_patch_size=vision.temporal_patch_size,
     )
-
-
-def _choose_trained(network: VideoRewardNetwork, tune: TuneConfig, reward_tokens: Sequence[int], seed: int) -> None:
-    """Freezes what is not trained, puts LoRA and trained rows in place, and makes what is trained float32."""
-    network.requires_grad_(False)
-    for name, weight in network.named_parameters():
-        weight.requires_grad_(
-            {
-                "head": True,
-                "vision": tune.vision,
-                "merger": tune.merger,
-                "llm": tune.llm == "full",
-                "embeddings": tune.embeddings == "all",
-            }[_part_of(name)]
-        )
-    if tune.llm == "lora":
-        for name, layer in list(network.named_modules()):
-            if name.startswith(_LLM) and name.rpartition(".")[2] in LORA_LAYERS:
-                assert isinstance(layer, nn.Linear), name
-                lora = tune.lora
-                network.set_submodule(
-                    name,
-                    TrainedLora(layer, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, seed=seed, name=name),
-                )
-    if tune.embeddings == "reward_tokens" and reward_tokens:
-        language_model = network.model.language_model
-        language_model.embed_tokens = TrainedRows(language_model.embed_tokens, reward_tokens)
-    for weight in network.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()
-
-
-def _part_of(name: str) -> str:
-    if name == HEAD:
-        return "head"
-    if name.startswith(_MERGER):
-        return "merger"
-    if name.startswith(_VISION):
-        return "vision"
-    return "embeddings" if "embed_tokens" in name else "llm"
-
-
-def _is_inner(name: str, weight: Tensor) -> bool:
-    """Weights between features: not those at the pixels, of tokens, or of the head."""
-    return weight.dim() >= 2 and "patch_embed" not in name and _part_of(name) not in ("embeddings", "head")

@@ -84,7 +84,8 @@ class VideoReward:
         tokenizer = RewardTokenizer.load(
             checkpoint.folder.path / "tokenizer", template_type=model_config.data_config.prompt_template_type
         )
-        rotary: Rotary = config.rotary or ("published" if config.dtype == "bfloat16" else "exact")
+        trained_with = model_config.network.rotary
+        rotary: Rotary = config.rotary or trained_with or ("published" if config.dtype == "bfloat16" else "exact")
         network = load_network(
             checkpoint,
             base,

@@ -11,6 +11,7 @@ from policies.calibration import Calibration
 from policies.errors import InputError
 from policies.rewards.videoreward.network import RewardToken
 from policies.rewards.videoreward.pixels import FrameRules
+from policies.rewards.videoreward.rotary import Rotary
 from policies.rewards.videoreward.template import DIMENSIONS, TEMPLATES
 
 FILE = "model_config.json"
@@ -51,6 +52,8 @@ class NetworkConfig(_Block):
     model_name_or_path: str = "Qwen/Qwen2-VL-2B-Instruct"
     output_dim: _Count = 1
     reward_token: RewardToken = "special"
+    rotary: Rotary | None = None
+    """Our own key: the rotary frequencies that the model was trained with."""
 
 
 class PeftConfig(_Block):

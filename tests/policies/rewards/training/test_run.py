@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(config: RewardTrainingConfig, *, stop_after: int | None = None) -> tuple[TrainingResult, toy.Recorder]:
     recorder = toy.Recorder()
     result = train_video_reward(
-        config, recorder, should_stop=lambda: stop_after is not None and recorder.steps[-1].step >= stop_after
+        config, recorder, should_stop=lambda: stop_after is not None and len(recorder.steps) >= stop_after
     )
     return result, recorder
 
@@ -194,3 +194,27 @@ def test_a_device_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"model\.device: 'cuda:97'"):
         run(toy.config(folder, output_dir=str(tmp_path / "out"), model={"device": "cuda:97"}))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_checkpoint_or_a_torn_line_costs_no_more_than_the_work_after_the_one_before(
+    folder: Path, tmp_path: Path
+) -> None:
+    config = toy.config(folder, output_dir=str(tmp_path), max_steps=4, log_interval_epochs=0.1)
+    run(config)
+    unbroken = lines(config)
+    damaged = tmp_path / "state" / "000000004" / "learner.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    shutil.rmtree(tmp_path / "checkpoint-4")
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "epo')
+    _, recorder = run(config)
+    assert [stats.step for stats in recorder.steps] == [4]
+    assert lines(config) == unbroken
+
+
+def test_a_stop_while_the_model_is_loaded_is_obeyed(folder: Path, tmp_path: Path) -> None:
+    recorder = toy.Recorder()
+    config = toy.config(folder, output_dir=str(tmp_path))
+    result = train_video_reward(config, recorder, should_stop=lambda: True)
+    assert (result.ended, result.steps, recorder.steps) == ("stopped", 0, [])
+    assert run(config)[0].ended == "completed"

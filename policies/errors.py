@@ -8,7 +8,14 @@ class OnlineVPOError(Exception):
 
 
 class InputError(OnlineVPOError, ValueError):
-    """The caller's input cannot be used: says what, the value, and what to do. Exit code 2."""
+    """The caller's input cannot be used: says what, the value, and what to do. Exit code 2.
+
+    `public` is the same in one sentence that quotes nothing of the input, for callers who must not get it back.
+    """
+
+    def __init__(self, message: str = "", *, public: str | None = None) -> None:
+        super().__init__(message)
+        self.public = public
 
 
 class NonFiniteError(OnlineVPOError, ArithmeticError):

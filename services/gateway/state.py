@@ -1,0 +1,22 @@
+"""What every route works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.store.store import Store
+from services.media.files import ContentFolder
+from services.media.guard import MediaGuard
+from services.scoring.model import Models
+from services.serve_config import ServeConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """The parts of a service. Who builds it opens and closes them: the app only uses them."""
+
+    config: ServeConfig
+    store: Store
+    files: ContentFolder
+    guard: MediaGuard
+    models: Models

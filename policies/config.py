@@ -89,7 +89,7 @@ class RewardModelConfig(Config):
     weights: dict[str, float] | None = None
     """Weight per dimension; null: 1 for each. A dimension left out does not count."""
     device: str | None = None
-    """Torch device of the reward model; null: policy.device."""
+    """Torch device of the reward model; null: policy.device, and in a service cuda if a replica has a GPU, else cpu."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network."""
     combine: Literal["mean_z", "weighted_sum", "own_scale"] = "mean_z"

@@ -1,4 +1,4 @@
-"""The command line: `onlinevpo demo | train | resume | validate | report | rewards | shapes | config`.
+"""The command line: `onlinevpo demo | train | resume | validate | report | score | serve | keys | rewards | ...`.
 
 Commands import what they need when they run: `--help` and `validate` answer without torch and ray. Each returns an
 `Outcome`; `main` prints it, as text or as the one JSON object that `--json` promises, and turns errors into exit codes.
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from policies.errors import InputError, OnlineVPOError
+from services.keys import keys
 from services.options import json_option, set_option
 from services.outcome import (
     EXIT_INPUT,
@@ -272,15 +273,20 @@ def config() -> None:
 
 @config.command()
 @click.option("--training", is_flag=True, help="Of a reward model's training rather than of a run.")
-def docs(training: bool) -> Outcome:
+@click.option("--serving", is_flag=True, help="Of a scoring service.")
+def docs(training: bool, serving: bool) -> Outcome:
     """Print the page that documents every setting, as Markdown."""
     from policies.rewards.training.config import RewardTrainingConfig
-    from services.config_page import config_page, settings_tables
+    from services.config_page import config_page, serving_page, settings_tables
 
+    if training and serving:
+        raise InputError("--training and --serving are two pages; give one of them")
     page = settings_tables(RewardTrainingConfig, title="training") if training else config_page()
+    page = serving_page() if serving else page
     return Outcome(json={}, text=page.rstrip("\n"))
 
 
+app.add_command(keys)
 app.add_command(rewards)
 app.add_command(score)
 

@@ -66,8 +66,14 @@ def file_problems(values: Values, bad: set[str], resolve: Resolve) -> Iterator[P
     yield from _problem("output_dir", lambda: _check_output_dir(str(get(values, "output_dir") or "runs"), resolve))
     for key in ("policy.device", *(f"{prefix}.device" for prefix, _ in reward_sections(values))):
         device = get(values, key)
-        if isinstance(device, str) and key not in bad and not _DEVICE.match(device):
-            yield Problem(key=key, text=f"no device {device!r}; use cpu, cuda, cuda:1, mps or xpu")
+        if isinstance(device, str) and key not in bad:
+            yield from device_problem(key, device)
+
+
+def device_problem(key: str, device: str) -> Iterator[Problem]:
+    """A device that is none."""
+    if not _DEVICE.match(device):
+        yield Problem(key=key, text=f"no device {device!r}; use cpu, cuda, cuda:1, mps or xpu")
 
 
 def _problem(key: str, check: Callable[[], object]) -> Iterator[Problem]:

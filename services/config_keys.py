@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Any, TypeAlias
 
 from pydantic.fields import FieldInfo
 
 from policies.config import Config
+from services.config_types import Sections, expected, is_list, is_map, sections_of
 
 KeyPath: TypeAlias = tuple[str, ...]  # the index of a list's item is a part like any other: reward.also.0.path
-Sections: TypeAlias = tuple[type[Config], ...]  # none: a plain value; several: the kinds that its `model` chooses among
+A_NAME = "NAME"  # in the path of a key: any name that the map there may hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +35,11 @@ class Key:
 def all_keys(section: type[Config], prefix: KeyPath = ()) -> Iterator[Key]:
     """Every setting of a section and its subsections, in the order of the source."""
     for name, info in section.model_fields.items():
-        kinds = () if _is_list(info.annotation) else sections_of(info)
-        if len(kinds) == 1:
+        kinds = () if is_list(info.annotation) else sections_of(info)
+        if kinds and is_map(info.annotation):
+            yield _key(info, (*prefix, name))
+            yield from all_keys(kinds[0], (*prefix, name, A_NAME))
+        elif len(kinds) == 1:
             yield from all_keys(kinds[0], (*prefix, name))
         elif kinds:
             yield from _keys_of_kinds(kinds, (*prefix, name))
@@ -69,27 +72,9 @@ def _key(info: FieldInfo, path: KeyPath) -> Key:
         path=path,
         expected=expected(info),
         required=info.is_required(),
-        default=None if info.is_required() else info.get_default(),
+        default=None if info.is_required() else _default(info),
         doc=" ".join((info.description or "").split()),
     )
-
-
-def sections_of(info: FieldInfo) -> Sections:
-    """The config classes that a field, or each item of it, may be of."""
-    return _sections(info.annotation)
-
-
-def _sections(annotation: Any) -> Sections:
-    origin = get_origin(annotation)
-    if origin is Annotated or _is_list(annotation):
-        return _sections(get_args(annotation)[0])
-    if origin in (Union, UnionType):
-        return tuple(section for member in get_args(annotation) for section in _sections(member))
-    return (annotation,) if isinstance(annotation, type) and issubclass(annotation, Config) else ()
-
-
-def _is_list(annotation: Any) -> bool:
-    return get_origin(annotation) is tuple and get_args(annotation)[-1] is Ellipsis
 
 
 def model_of(kind: type[Config]) -> str:
@@ -97,12 +82,17 @@ def model_of(kind: type[Config]) -> str:
     return str(kind.model_fields["model"].get_default())
 
 
+def _default(info: FieldInfo) -> Any:
+    default = info.get_default(call_default_factory=True, validated_data={})
+    return {name: {} for name in default} if is_map(info.annotation) and sections_of(info) else default
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """Where a path leads."""
 
     path: KeyPath  # as far as it is known
-    info: FieldInfo | None  # of the field at its end, or of the list that it is in; None: the root
+    info: FieldInfo | None  # of the field at its end, or of the list or map that it is in; None: the root
     kinds: Sections  # what may be there
     sections: Sections  # what is there, by its `model`; all of `kinds` where that says nothing
 
@@ -118,17 +108,18 @@ def find(path: KeyPath, values: Any, root: type[Config]) -> Found:
         values: the settings as written: their `model` says of which kind a section is.
     """
     found = Found(path=(), info=None, kinds=(root,), sections=(root,))
-    items: Sections = ()  # what the items of the list at `found` may be
+    items: Sections = ()  # what the items of the list or map at `found` may be
     for part in path:
         values = _item(values, part)
-        if items and part.isdigit():
+        if items and (part.isdigit() or (found.info is not None and is_map(found.info.annotation))):
             info, kinds, items = found.info, items, ()
         else:
             having = [section for section in found.sections if part in section.model_fields]
             if not having:
                 break
             info = having[0].model_fields[part]
-            kinds, items = ((), sections_of(info)) if _is_list(info.annotation) else (sections_of(info), ())
+            is_container = is_list(info.annotation) or is_map(info.annotation)
+            kinds, items = ((), sections_of(info)) if is_container else (sections_of(info), ())
         found = Found(path=(*found.path, part), info=info, kinds=kinds, sections=_chosen(kinds, values))
     return found
 
@@ -186,11 +177,6 @@ def without_kinds(location: tuple[str | int, ...], values: Any, root: type[Confi
     return path
 
 
-def expected(info: FieldInfo) -> str:
-    """A field's type in words: "a whole number above 0 or null"."""
-    return _words(info.annotation, info.metadata)
-
-
 def suggestion(path: KeyPath, values: Any, root: type[Config]) -> str:
     """Which key an unknown one may have meant, as the end of a message."""
     wrong, parent = path[-1], find(path[:-1], values, root)
@@ -210,47 +196,3 @@ def suggestion(path: KeyPath, values: Any, root: type[Config]) -> str:
     if elsewhere:
         return f"did you mean {elsewhere[0]}?"
     return f"known here: {', '.join(siblings)}" if siblings else "remove it"
-
-
-def _words(annotation: Any, metadata: list[Any]) -> str:
-    origin = get_origin(annotation)
-    if _sections(annotation):
-        return "a list of sections" if _is_list(annotation) else "a section"
-    if origin is Annotated:
-        base, *extra = get_args(annotation)
-        constraints = [part for item in extra for part in (item.metadata if isinstance(item, FieldInfo) else [item])]
-        return _words(base, constraints)
-    if origin in (Union, UnionType):
-        members = [_words(member, metadata) for member in get_args(annotation) if member is not NoneType]
-        return " or ".join([*members, *(["null"] if NoneType in get_args(annotation) else [])])
-    if origin is Literal:
-        values = get_args(annotation)
-        return " or ".join(str(value) for value in values)
-    if origin is tuple:
-        members_of = get_args(annotation)
-        if len(members_of) == 2 and members_of[1] is Ellipsis:
-            return f"a list of {_plural(members_of[0])}"
-        return f"a list of {len(members_of)} {_plural(members_of[0])}"
-    if origin is dict:
-        return f"a map of names to {_plural(get_args(annotation)[1])}"
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    return names[annotation] + _bounds(metadata)
-
-
-def _bounds(metadata: list[Any]) -> str:
-    words = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
-    found = [
-        f"{word} {getattr(item, name):g}"
-        for item in metadata
-        for name, word in words.items()
-        if getattr(item, name, None) is not None
-    ]
-    patterns = [item.pattern for item in metadata if getattr(item, "pattern", None)]
-    shown = [f"matching {pattern}" for pattern in patterns]
-    return "".join(f" {part}" for part in (" and ".join(found), *shown) if part)
-
-
-def _plural(annotation: Any) -> str:
-    base, *extra = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
-    constraints = [part for item in extra for part in (item.metadata if isinstance(item, FieldInfo) else [item])]
-    return {int: "whole numbers", float: "numbers", str: "texts"}.get(base, "values") + _bounds(constraints)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import yaml
@@ -9,6 +10,7 @@ import yaml
 from cluster.config import RunConfig
 from policies.config import Config
 from services.config_keys import Key, all_keys
+from services.serving_config import OF_A_RUN
 
 _INTRO = """# Configuration
 
@@ -30,16 +32,52 @@ prompts:
 """
 
 
+_SERVING_INTRO = """# Configuration of the service
+
+One YAML file describes a scoring service: `onlinevpo serve CONFIG`. Every setting, its type, its default and what it
+means; `onlinevpo config docs --serving` prints this page from the source. Unknown keys and wrong types are errors, all
+reported at once with their lines. `--set section.key=value` overrides a setting.
+
+Relative paths in the file are relative to the file; `data_dir` and `store` are relative to the working directory. NAME
+is a model's name, which requests call it by. What a run has in `reward` to make one number of several scores
+(`weights`, `combine`, `calibration_samples`, `also`) is refused here: a service gives each score and the model's own
+reward.
+
+The least is no file at all, which serves the bundled model. The next is this:
+
+```yaml
+models:
+  videoreward:
+    reward: {model: videoreward, path: VideoReward, base: Qwen2-VL-2B, dtype: bfloat16}
+    gpus_per_replica: 1
+```
+"""
+
+
 def config_page() -> str:
-    """The page as Markdown."""
+    """The page about runs, as Markdown."""
     return f"{_INTRO}\n{settings_tables(RunConfig, title='run')}"
 
 
-def settings_tables(root: type[Config], *, title: str) -> str:
-    """A table for every section of a configuration, as Markdown; `title` is what the whole configures."""
+def serving_page() -> str:
+    """The page about the service, as Markdown."""
+    from services.serve_config import ServeConfig
+
+    return f"{_SERVING_INTRO}\n{settings_tables(ServeConfig, title='service', without=OF_A_RUN)}"
+
+
+def settings_tables(root: type[Config], *, title: str, without: Collection[str] = ()) -> str:
+    """A table for every section of a configuration, as Markdown.
+
+    Args:
+        title: what the whole configures.
+        without: keys that are refused here.
+    """
     parts = []
     sections: dict[tuple[str, str | None], list[Key]] = {}
     for key in all_keys(root):
+        if key.path[-1] in without:
+            continue
         sections.setdefault((".".join(key.path[:-1]), key.model), []).append(key)
     for (section, model), keys in sections.items():
         heading = f"`{section}`" if section else f"The {title}"

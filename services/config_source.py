@@ -18,18 +18,8 @@ from pydantic import ValidationError
 
 from policies.config import Config
 from policies.errors import InputError
-from services.config_keys import (
-    KeyPath,
-    all_keys,
-    expected,
-    find,
-    model_of,
-    put,
-    sections_of,
-    suggestion,
-    value_at,
-    without_kinds,
-)
+from services.config_keys import KeyPath, all_keys, find, model_of, put, suggestion, value_at, without_kinds
+from services.config_types import expected, expected_name, is_map, sections_of
 from services.yaml_source import Document, Problem, dotted, read_yaml
 
 _PASSES = 12  # each removes what it found wrong; a config is five levels deep
@@ -128,20 +118,27 @@ class Source:
                 return f"{self.name}:{lines[prefix]}", prefix, lines[prefix]
         return self.name, (), 0
 
+    def _path_of(self, key: str) -> KeyPath:
+        """The path of a dotted key; a name that has dots itself is told by how it was written."""
+        written = [path for path in self.lines if path and f"{key}.".startswith(f"{dotted(path)}.")]
+        known = max(written, key=lambda path: len(dotted(path)), default=())
+        rest = key[len(dotted(known)) :].lstrip(".")
+        return (*known, *rest.split(".")) if rest else known
+
     def report(self, problems: Sequence[Problem]) -> str:
         """One line per problem, in the order of the file; overrides last."""
         lines: list[tuple[int, str]] = []
         for problem in problems:
-            if problem.key.startswith("--set"):
+            if problem.key.startswith("--"):
                 lines.append((1_000_000_000, f"{problem.key}: {problem.text}"))
                 continue
-            path = tuple(problem.key.split(".")) if problem.key else ()
+            path = self._path_of(problem.key)
             place, own, line = self.place(path)
             if problem.line is not None:
                 place, line = f"{self.name}:{problem.line}", problem.line
-            is_named = problem.text.startswith(f"{problem.key} ") or (place.startswith("--set") and own == path)
+            is_named = problem.text.startswith(f"{problem.key} ") or (place.startswith("--") and own == path)
             shown = "" if is_named else problem.key
-            order = 1_000_000_000 if place.startswith("--set") else line
+            order = 1_000_000_000 if place.startswith("--") else line
             lines.append((order, ": ".join(part for part in (place, shown, problem.text) if part)))
         return "\n".join(text for _, text in sorted(dict.fromkeys(lines), key=lambda item: item[0]))
 
@@ -211,6 +208,10 @@ def _collect(error: ValidationError, values: dict[str, Any], source: Source, pro
 
 def _own_problem(kind: str, location: KeyPath, values: dict[str, Any], root: type[Config]) -> tuple[KeyPath, str]:
     """The setting that a pydantic error is about, and the error in this program's words."""
+    if kind == "string_pattern_mismatch" and location[-1] == "[key]":  # pydantic's word for a name in a map
+        info = find(location[:-2], values, root).info
+        assert info is not None, f"a map without a field at {location}"
+        return location[:-1], f"cannot be a name; expected {expected_name(info)}"
     if kind == "extra_forbidden":
         return location, f"unknown key; {suggestion(location, values, root)}"
     found = find(location, values, root)
@@ -259,10 +260,16 @@ def _remove(values: dict[str, Any], path: KeyPath, root: type[Config], *, requir
 
 def _fill_empty_sections(values: dict[str, Any], root: type[Config]) -> dict[str, Any]:
     """A section whose keys are all commented out reads as null; it means its defaults."""
-    return {
-        key: {} if value is None and (info := root.model_fields.get(key)) and sections_of(info) else value
-        for key, value in values.items()
-    }
+
+    def filled(key: str, value: Any) -> Any:
+        info = root.model_fields.get(key)
+        if info is None or not sections_of(info):
+            return value
+        if is_map(info.annotation) and isinstance(value, dict):
+            return {name: {} if section is None else section for name, section in value.items()}
+        return {} if value is None else value
+
+    return {key: filled(key, value) for key, value in values.items()}
 
 
 def shown(value: Any) -> str:

@@ -27,12 +27,13 @@ ENDED = "jobs/ended"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """`attempt` counts how often a worker took it; `last_event` is the id of its newest event."""
+    """`attempt` counts how often a worker took it, `started_at` is the last time; `last_event` is its newest event."""
 
     id: str
     owner: str
     state: State
     created_at: float
+    started_at: float | None = None
     ended_at: float | None = None
     attempt: int = 0
     last_event: int = 0

@@ -116,6 +116,10 @@ class Jobs:
         """How many jobs are queued or running."""
         return await self._records.count(DUE)
 
+    async def ahead_of(self, job: Job, *, at_most: int = 1000) -> int:
+        """How many jobs are due before one that is queued, counted up to `at_most`."""
+        return len(await self._records.scan(DUE, until=due_member(job, job.created_at), limit=at_most))
+
     async def take(self, *, lease_s: float, skip_owners: Collection[str] = ()) -> Lease | None:
         """The job that has been due for longest, of an owner who is not to be skipped; None: nothing is due."""
         until, after = up_to(await self._records.now()), ""
@@ -137,7 +141,7 @@ class Jobs:
             stored = load(job_id, values[0])
             if stored is None or stored.due != member:
                 return Change(answer=None)
-            job = replace(stored.job, state="running", attempt=stored.job.attempt + 1)
+            job = replace(stored.job, state="running", attempt=stored.job.attempt + 1, started_at=now)
             event = state_event("running", attempt=job.attempt)
             return step(stored, job, due=due_member(job, now + lease_s), event=event)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.store.store import Store
+from services.gateway.jobs_desk import JobsDesk
 from services.media.files import ContentFolder
 from services.media.guard import MediaGuard
 from services.scoring.model import Models
@@ -20,3 +21,4 @@ class Gateway:
     files: ContentFolder
     guard: MediaGuard
     models: Models
+    desk: JobsDesk = field(default_factory=JobsDesk)

@@ -8,7 +8,9 @@ from services.media.refusal import Code, MediaRefused
 
 Container = Literal["mp4", "webm"]
 
-_SOUGHT = 4096  # bytes in which the container must have said what it is
+SOUGHT = 4096
+"""Bytes in which the container must have said what it is."""
+
 _BRANDS = frozenset(
     {b"isom", b"mp41", b"mp42", b"avc1", b"av01", b"vp09", b"dash", b"M4V ", b"M4VH", b"M4VP", b"MSNV"}
     | {b"iso%d" % n for n in range(2, 10)}
@@ -23,14 +25,18 @@ def container_of(data: bytes) -> Container:
     Raises:
         MediaRefused: no bytes, another container, or a WebM that ends before it says it does.
     """
-    if not data:
+    return container_from(data[:SOUGHT], len(data))
+
+
+def container_from(head: bytes, total: int) -> Container:
+    """The same for a file of `total` bytes of which only the first SOUGHT are at hand."""
+    if not head:
         raise MediaRefused(Code.EMPTY)
-    head = data[:_SOUGHT]
     if head[4:8] == b"ftyp" and _has_mp4_brand(head):
         return "mp4"
     try:
         end_of_header = _webm_header_end(head)
-        _check_segment(head, end_of_header, len(data))
+        _check_segment(head, end_of_header, total)
     except IndexError as error:
         raise MediaRefused(Code.CONTAINER) from error
     return "webm"

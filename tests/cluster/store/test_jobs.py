@@ -48,6 +48,18 @@ async def test_jobs_are_taken_in_the_order_of_their_creation(store: Store, clock
     assert await store.jobs.take(lease_s=LEASE_S) is None
 
 
+async def test_a_queued_job_knows_how_many_are_due_before_it(store: Store, clock: ManualClock) -> None:
+    jobs = []
+    for owner in ["ada", "bob", "ada"]:
+        jobs.append(await store.jobs.create(owner=owner, request=b"{}"))
+        clock.advance(0.001)
+    assert [await store.jobs.ahead_of(job) for job in jobs] == [0, 1, 2]
+    assert await store.jobs.ahead_of(jobs[2], at_most=1) == 1
+    lease = await taken(store)
+    assert (lease.job.id, lease.job.started_at) == (jobs[0].id, clock.now)
+    assert await store.jobs.ahead_of(jobs[1]) == 0
+
+
 async def test_owners_can_be_skipped(store: Store, clock: ManualClock) -> None:
     for owner in [*["greedy"] * 70, "ada"]:
         await store.jobs.create(owner=owner, request=b"{}")

@@ -1,0 +1,84 @@
+"""The HTTP API as one application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cluster.errors import StoreUnavailableError
+from services.gateway import docs, health
+from services.gateway.auth import Auth
+from services.gateway.body import BodyLimit
+from services.gateway.hosts import Hosts
+from services.gateway.metrics import Metrics
+from services.gateway.observe import Observe
+from services.gateway.problem_kinds import BAD_REQUEST, INVALID, METHOD_NOT_ALLOWED, NOT_FOUND, STORE_UNAVAILABLE
+from services.gateway.problems import Problem
+from services.gateway.routes import request_id
+from services.gateway.state import Gateway
+from services.gateway.validation import errors_of
+
+UPLOADS = "/v1/files"
+_AROUND_A_FILE = 64 * 1024  # bytes of a multipart body that are not the file
+
+
+def create_app(gateway: Gateway, *, access_log: bool = False) -> FastAPI:
+    """The service as an ASGI application. `access_log`: one line of JSON per request on standard error."""
+    metrics = Metrics(gateway.models)
+    config = gateway.config
+    app = FastAPI(
+        title="onlinevpo", version="1", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False,
+        lifespan=_lifespan, telemetry={"tracing": False, "metrics": False, "logs": False},
+        # outermost first
+        middleware=[
+            Middleware(Observe, metrics=metrics, access_log=access_log),
+            Middleware(Hosts, listening=config.host, allowed=config.allowed_hosts),
+            Middleware(Auth, store=gateway.store, pages=docs.PAGES),
+            Middleware(
+                BodyLimit, max_bytes=config.limits.request_bytes, uploads=UPLOADS,
+                max_file_bytes=config.media.max_bytes + _AROUND_A_FILE,
+            ),
+        ],
+        exception_handlers={
+            Problem: _on_problem, HTTPException: _on_http_exception, RequestValidationError: _on_invalid_parameters,
+            StoreUnavailableError: _on_store_unavailable,
+        },
+    )  # fmt: skip
+    app.state.gateway, app.state.metrics = gateway, metrics
+    for module in (health, docs):
+        # not include_router: a route that is the app's own is found faster, and whoever walks app.routes sees it
+        app.router.routes += module.router.routes
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response(request_id(request))
+
+
+async def _on_store_unavailable(request: Request, error: Exception) -> Response:
+    return Problem(STORE_UNAVAILABLE, retry_after_s=1).response(request_id(request))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself."""
+    assert isinstance(error, HTTPException)
+    kind = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED}.get(error.status_code, BAD_REQUEST)
+    return Problem(kind, headers=error.headers).response(request_id(request))
+
+
+async def _on_invalid_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return Problem(INVALID, errors=errors_of(error.errors(), whole="request")).response(request_id(request))

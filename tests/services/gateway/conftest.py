@@ -1,0 +1,93 @@
+"""A gateway with real parts: SQLite, decoder processes, the bundled reward model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI
+
+from cluster.store.keys import SCOPES, Scope, new_key
+from cluster.store.open import open_store
+from cluster.store.store import Store
+from services.gateway.app import create_app
+from services.gateway.state import Gateway
+from services.media.files import ContentFolder
+from services.media.guard import MediaGuard
+from services.scoring.model import Models
+from services.serve_config import ServeConfig
+from tests.services.in_process_model import InProcessModels, shapes_models
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """An app, and clients of it."""
+
+    app: FastAPI
+    gateway: Gateway
+    admin: str
+    """Token of a key with every scope."""
+
+    async def token(self, *scopes: Scope) -> str:
+        """A new key's token."""
+        new = new_key()
+        await self.gateway.store.keys.add(new, name="test", scopes=scopes or SCOPES)
+        return new.token
+
+    def client(self, token: str | None = None, **headers: str) -> httpx2.AsyncClient:
+        """Speaks to the app in this process."""
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
+        return httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)
+
+
+@pytest.fixture(scope="session")
+def shapes() -> InProcessModels:
+    return shapes_models()
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def guard() -> AsyncIterator[MediaGuard]:
+    async with MediaGuard(slots=2) as entered:
+        yield entered
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = await open_store(tmp_path / "store.db")
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def make_service(tmp_path: Path, store: Store, guard: MediaGuard, shapes: InProcessModels) -> Callable[..., Any]:
+    """Services over one store; `models` and parts of the configuration can be other than usual."""
+
+    async def make(*, models: Models | None = None, access_log: bool = False, **config: Any) -> Service:
+        gateway = Gateway(
+            config=ServeConfig(**config), store=store, files=ContentFolder(tmp_path / "files"), guard=guard,
+            models=models or shapes,
+        )  # fmt: skip
+        service = Service(app=create_app(gateway, access_log=access_log), gateway=gateway, admin="")
+        return replace(service, admin=await service.token())
+
+    return make
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def service(make_service: Callable[..., Any]) -> Service:
+    made: Service = await make_service()
+    return made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(service: Service) -> AsyncIterator[httpx2.AsyncClient]:
+    """With a key of every scope."""
+    async with service.client(service.admin) as opened:
+        yield opened

@@ -2,6 +2,8 @@ import pytest
 
 from tests.benchmarks.rewards import machine, main, measure, parse, table
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--device", "cpu", "--rounds", "1", "--seconds", "0", "--videos", "2", "--frames", "4"]
 
 
@@ -29,6 +31,5 @@ def test_the_result_says_where_it_was_measured_and_has_a_line_per_model() -> Non
     assert table(result).splitlines()[1].startswith("shapes")
 
 
-@pytest.mark.slow
 def test_all_models_are_measured_each_in_a_process_of_its_own() -> None:
     assert list(main(QUICK)["models"]) == ["shapes", "videoreward", "videoscore"]

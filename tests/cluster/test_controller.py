@@ -56,6 +56,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
     return result.run_dir, recorder
 
 
+@pytest.mark.slow
 def test_the_loss_is_ln_2_at_the_start_and_right_after_each_swap_and_only_there(
     unbroken: tuple[Path, Recorder],
 ) -> None:
@@ -92,6 +93,7 @@ def test_the_aligned_lora_lies_in_its_folder_with_its_origin(unbroken: tuple[Pat
     assert '"transformer.lora_alpha": 8.0' in metadata["lora_adapter_metadata"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, ended", [(signal.SIGINT, "stopped_sigint"), (signal.SIGTERM, "stopped_sigterm")])
 def test_a_first_signal_finishes_the_update_and_a_resumed_run_equals_the_unbroken_one(
     unbroken: tuple[Path, Recorder], tmp_path: Path, number: signal.Signals, ended: str
@@ -126,6 +128,7 @@ def test_a_finished_run_has_nothing_to_resume(unbroken: tuple[Path, Recorder]) -
     assert (result.ended, result.updates, recorder.updates) == ("completed", 9, [])
 
 
+@pytest.mark.slow
 def test_a_finished_group_of_an_unfinished_batch_is_not_drawn_again(tmp_path: Path) -> None:
     config = tiny(tmp_path, run_id="killed", mode="in_process", updates=2)
     assert run_apart(config, [{"update": 1, "role": "driver", "moment": "sampled"}], tmp_path) == -signal.SIGKILL
@@ -137,6 +140,7 @@ def test_a_finished_group_of_an_unfinished_batch_is_not_drawn_again(tmp_path: Pa
     assert {path: path.stat().st_mtime_ns for path in done} == written
 
 
+@pytest.mark.slow
 def test_validation_is_measured_with_equal_noise_and_the_best_version_is_exported(tmp_path: Path) -> None:
     (tmp_path / "validation.txt").write_text("a red circle moving left slowly\na blue square moving up quickly\n")
     config = tiny(
@@ -157,6 +161,7 @@ def test_validation_is_measured_with_equal_noise_and_the_best_version_is_exporte
     assert all(torch.equal(exported[name], kept[name]) for name in kept)
 
 
+@pytest.mark.slow
 def test_a_version_long_past_can_still_be_sampled_in_one_process(unbroken: tuple[Path, Recorder]) -> None:
     config = RunDirectory(unbroken[0]).read_config()
     placement = InProcessPlacement(config, unbroken[0])
@@ -169,6 +174,7 @@ def test_a_version_long_past_can_still_be_sampled_in_one_process(unbroken: tuple
     assert hashes == [lines[5]["weights_hash"], lines[8]["weights_hash"]]
 
 
+@pytest.mark.slow
 def test_early_stop_ends_the_run_when_validation_brings_nothing_better(tmp_path: Path) -> None:
     (tmp_path / "validation.txt").write_text("a red circle moving left slowly\n")
     config = tiny(
@@ -184,6 +190,7 @@ def test_early_stop_ends_the_run_when_validation_brings_nothing_better(tmp_path:
     assert result.ended == "early_stop" and result.updates < 30
 
 
+@pytest.mark.slow
 def test_the_test_compares_the_same_noise_and_writes_videos(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("a red circle moving left slowly\na blue square moving up quickly\n")
     config = tiny(
@@ -203,6 +210,7 @@ def test_the_test_compares_the_same_noise_and_writes_videos(tmp_path: Path) -> N
         assert (result.run_dir / "samples" / f"{entry['name']}-before.mp4").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_offline_pairs_all_come_from_the_initial_policy(tmp_path: Path) -> None:
     config = tiny(
         tmp_path,
@@ -218,6 +226,7 @@ def test_offline_pairs_all_come_from_the_initial_policy(tmp_path: Path) -> None:
     assert len({m["weights_hash"] for record in records if record for m in record["members"]}) == 1
 
 
+@pytest.mark.slow
 def test_selections_reverse_and_randomise_and_change_nothing_else_at_first(tmp_path: Path) -> None:
     found = {}
     for selection in ("best_worst", "reversed"):

@@ -22,6 +22,8 @@ from policies.rewards.model import load_reward_model
 from policies.types import Prompt, SampleRequest
 from tests.cluster.crashes import identity, same_state, tiny
 
+pytestmark = pytest.mark.slow
+
 GOLDENS = Path(__file__).parents[1] / "goldens"
 VIDEOREWARD = {
     "model": "videoreward",
@@ -139,7 +141,6 @@ def test_the_reward_can_be_both_and_the_bundled_one_on_their_own_scales(tmp_path
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
 def test_on_ray_the_run_is_the_same(done: Path, tmp_path: Path) -> None:
     result = run(config_of(tmp_path, "split", REWARDS[done.name], mode="split"), observer=SilentObserver())

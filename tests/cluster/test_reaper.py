@@ -65,6 +65,7 @@ def await_end(processes: list[psutil.Process], folder: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_children_of_a_killed_driver_end_and_others_live_on(folder: Path, stranger: subprocess.Popen[bytes]):
     driver, children = start_driver("token-killed", folder)
     driver.send_signal(signal.SIGKILL)

@@ -20,6 +20,8 @@ from policies.rewards.model import load_reward_model
 from policies.shapes.reward import new_reward_model
 from tests.cluster.crashes import identity, same_state, tiny
 
+pytestmark = pytest.mark.slow
+
 NAMES = {f"{label}.{name}" for label in ("shapes", "shapes-2") for name in ("VQ", "MQ", "TA")}
 
 
@@ -115,7 +117,6 @@ def test_an_unknown_dimension_is_told_before_anything_is_drawn(tmp_path: Path, r
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
 def test_on_ray_the_run_is_the_same(whole: Path, tmp_path: Path, reward_folder: Path) -> None:
     done = run(config_of(tmp_path, reward_folder, run_id="split", mode="split"), observer=SilentObserver())

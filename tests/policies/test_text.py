@@ -101,6 +101,7 @@ def test_cogvideox_takes_exactly_its_own_text_length(tiny_folder: Folder) -> Non
         tiny.load(tiny_folder("cogvideox")).embed(["a"], max_sequence_length=226)
 
 
+@pytest.mark.slow
 def test_the_text_encoder_comes_for_an_unseen_prompt_and_leaves_memory_on_release(tiny_folder: Folder) -> None:
     before = len(encoder_in_memory())
     policy = tiny.load(tiny_folder("wan"))

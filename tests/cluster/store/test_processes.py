@@ -4,12 +4,16 @@ import asyncio
 import json
 import subprocess
 
+import pytest
+
 from cluster.store.idempotency import Done, Fresh
 from cluster.store.jobs import Lease
 from cluster.store.store import Store
 from tests.cluster.store.conftest import Place
 from tests.cluster.store.programs import start
 from tests.cluster.store.server import Server
+
+pytestmark = pytest.mark.slow
 
 ENOUGH = 40  # acknowledged jobs before the kill
 

@@ -100,6 +100,7 @@ async def test_a_user_who_may_not_run_scripts_or_dangerous_commands_will_do() ->
         await store.close()
 
 
+@pytest.mark.slow
 async def test_a_server_that_hangs_is_unavailable_within_the_deadline_and_then_well_again() -> None:
     with running() as server:
         store = await open_store(server.url, deadline_s=0.5)

@@ -19,6 +19,8 @@ from policies.shapes.truth import score_clips
 from policies.shapes.vae import decode_parallel
 from policies.shapes.world import Clips
 
+pytestmark = pytest.mark.slow
+
 ASSETS = Path(str(files("policies.shapes"))) / "assets"
 PROMPTS = [prompt for prompt in TEST_PROMPTS for _ in range(4)]
 

@@ -42,6 +42,7 @@ def test_severity_one_half_damages_its_own_dimension_only(damaged: str) -> None:
     assert all(abs(scores[name] - CLEAN[name]) < 0.10 for name in ("vq", "mq", "ta") if name != own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["visual", "motion"])
 def test_worse_faults_score_lower(damaged: str) -> None:
     own = {"visual": "vq", "motion": "mq"}[damaged]

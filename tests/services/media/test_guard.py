@@ -110,6 +110,7 @@ async def test_a_caller_is_turned_away_when_too_many_wait_and_told_when_waiting_
         assert (await guard.decode(data[2], deadline_s=30)).facts.frames == 8
 
 
+@pytest.mark.slow
 async def test_a_cancelled_caller_frees_the_decoder_for_the_next() -> None:
     async with MediaGuard(slots=1) as guard:
         task = asyncio.create_task(guard.decode(clip(frames=200, height=512, width=512), deadline_s=30))

@@ -126,6 +126,7 @@ async def test_where_nothing_closes_a_process_off_videos_are_refused_unless_that
             await guard.__aenter__()
 
 
+@pytest.mark.slow
 def test_decoder_processes_end_with_their_guards_process(tmp_path: Path) -> None:
     program = """
 import asyncio, os, sys

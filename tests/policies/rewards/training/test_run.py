@@ -43,6 +43,7 @@ def weights(config: RewardTrainingConfig) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
+@pytest.mark.slow
 def test_a_stopped_and_resumed_training_equals_an_unbroken_one_bit_for_bit(folder: Path, tmp_path: Path) -> None:
     tune = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.2}}
     unbroken, broken = (
@@ -69,6 +70,7 @@ def test_a_stopped_and_resumed_training_equals_an_unbroken_one_bit_for_bit(folde
     assert (tmp_path / "broken/model_config.json").read_text() == (tmp_path / "unbroken/model_config.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_from_its_checkpoint_and_forgets_later_lines(folder: Path, tmp_path: Path) -> None:
     config = toy.config(folder, output_dir=str(tmp_path), max_steps=4, checkpoint_interval_epochs=1.0)
     run(config)
@@ -149,6 +151,7 @@ def test_ties_are_measured_on_although_plain_bradley_terry_does_not_learn_from_t
     assert all((values["clear"], values["tied"]) == (1, 1) for values in result.heldout.values())
 
 
+@pytest.mark.slow
 def test_regression_learns_ratings(folder: Path, tmp_path: Path) -> None:
     rows = [(f"{n}.mp4", f"prompt {m}", n, 3 - n, 2 if n == 0 else "") for n in range(4) for m in range(3)]
     ratings = toy.write_csv(tmp_path / "ratings.csv", "path,prompt,VQ,MQ,TA", rows)
@@ -196,6 +199,7 @@ def test_a_device_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_or_a_torn_line_costs_no_more_than_the_work_after_the_one_before(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_recomputing_activations_gives_the_same_gradient(folder: Path) -> None:
     assert all(torch.allclose(gradient, recomputed[name], atol=1e-6) for name, gradient in plain.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

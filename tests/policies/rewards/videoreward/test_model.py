@@ -136,6 +136,7 @@ def test_three_clips_in_one_call_are_the_references_batch(row: str) -> None:
         assert torch.equal(found, raw(row, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batch_pixels", [1, 2_000_000, 10_000_000])
 def test_mixed_lengths_and_sizes_score_as_one_by_one(micro_batch_pixels: int) -> None:
     loaded = load_reward_model(config(**ROWS["fp32"], micro_batch_pixels=micro_batch_pixels), device="cpu")
@@ -160,6 +161,7 @@ def test_frames_between_0_and_1_score_as_bytes_do(name: str) -> None:
     assert torch.equal(scores[0], raw("fp32", name))
 
 
+@pytest.mark.slow
 def test_scores_are_differentiable_with_respect_to_frames() -> None:
     frames = torch.from_numpy(np.stack([goldens.clip("clip_b").frames_FHWC[:4]] * 2)).float() / 255
     frames[1] = 1 - frames[1]

@@ -44,6 +44,7 @@ def test_scores_of_48_frames_are_the_references(name: str) -> None:
     torch.testing.assert_close(scores_of(frames_input(name, 48)), expected, rtol=0, atol=TOLERANCE["logits_fp32_abs"])
 
 
+@pytest.mark.slow
 def test_videos_of_any_length_and_size_together_score_as_alone() -> None:
     inputs = [frames_input(name) for name in goldens.CLIPS]
     short = reader().read(torch.from_numpy(goldens.clip("clip_a").frames_FHWC[:2]), "a cat")
@@ -98,6 +99,7 @@ MISTAKES: dict[str, Callable[[str], FramesInput]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_the_input_moves_scores_as_the_reference_says(mistake: str) -> None:
     moved = [(scores_of(MISTAKES[mistake](name)) - reference(name)).abs().max().item() for name in goldens.CLIPS]

@@ -72,6 +72,7 @@ def test_scores_are_the_references(row: str, name: str) -> None:
     assert model(row).overall(scores) == pytest.approx(expected["mean_of_5"], abs=SCORES[row])
 
 
+@pytest.mark.slow
 @both
 def test_hidden_states_and_scores_among_the_stages_are_the_references(row: str, name: str) -> None:
     found, expected = stages(row, name), EXPECTED["clips"][name]["scores"][row]
@@ -119,6 +120,7 @@ def test_48_frames_give_the_references_scores() -> None:
     assert named(loaded, loaded.score([prepared(loaded, "clip_a")])[0]) == pytest.approx(expected, abs=SCORES["fp32"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batch_pixels", [1, 5_000_000, 100_000_000])
 def test_videos_of_any_length_and_size_in_one_call_score_as_alone(micro_batch_pixels: int) -> None:
     loaded = model(micro_batch_pixels=micro_batch_pixels)

@@ -15,21 +15,18 @@ class ModelPool:
     """Batchers over deployed models (the `Models` of a service).
 
     Args:
-        default: the model of requests that name none.
+        default: the model of requests that name none; may be set anew.
         restart: replaces the replicas of a model while they answer.
     """
 
     def __init__(self, *, default: str, restart: Callable[[str], Awaitable[None]]) -> None:
-        self._default, self._restart = default, restart
+        self.default = default
+        self._restart = restart
         self._batchers: dict[str, Batcher] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._batchers)
-
-    @property
-    def default(self) -> str:
-        return self._default
 
     def get(self, name: str) -> Batcher | None:
         return self._batchers.get(name)

@@ -78,8 +78,6 @@ class LimitsConfig(Config):
     """Jobs that this server works on together."""
     prompt_characters: PositiveInt = 4096
     """Of one prompt."""
-    upload_pause_s: PositiveFloat = 20
-    """How long an upload may send nothing."""
     jobs_kept_s: PositiveFloat = 7 * 24 * 3600
     """How long a finished job can be asked for."""
     files_bytes: PositiveInt = 100 * 2**30

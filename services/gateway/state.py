@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cluster.store.store import Store
+from services.gateway.files_shelf import Shelf
 from services.gateway.jobs_desk import JobsDesk
 from services.media.files import ContentFolder
 from services.media.guard import MediaGuard
@@ -22,3 +23,8 @@ class Gateway:
     guard: MediaGuard
     models: Models
     desk: JobsDesk = field(default_factory=JobsDesk)
+    shelf: Shelf = field(init=False)
+
+    def __post_init__(self) -> None:
+        shelf = Shelf(self.files, self.store.files, max_bytes=self.config.limits.files_bytes)
+        object.__setattr__(self, "shelf", shelf)

@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import BinaryIO
 from policies.errors import StallError
 from services.media.refusal import Code, MediaRefused
 
-_INCOMING = ".incoming"
+_INCOMING, _ASIDE = ".incoming", ".aside"
 _NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -37,7 +37,8 @@ class ContentFolder:
     def __init__(self, folder: Path) -> None:
         """Creates the folder, readable by its owner only, where it does not exist."""
         self._folder = folder
-        (folder / _INCOMING).mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in (_INCOMING, _ASIDE):
+            (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def find(self, sha256: str) -> Path | None:
         """Where the file with this hash lies; None for one that is not here and for anything that is no hash."""
@@ -65,6 +66,34 @@ class ContentFolder:
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(name)
+
+    def set_aside(self, sha256: str) -> bool:
+        """Takes a file out, so that nobody finds it, until `put_back` or `remove`; whether it was there."""
+        with suppress(FileNotFoundError):
+            self._path(sha256).rename(self._folder / _ASIDE / sha256)
+            return True
+        return False
+
+    def put_back(self, sha256: str) -> None:
+        """Brings a file back that was set aside."""
+        with suppress(FileNotFoundError):
+            (self._folder / _ASIDE / sha256).rename(self._path(sha256))
+
+    def remove(self, sha256: str) -> None:
+        """Ends a file that was set aside."""
+        (self._folder / _ASIDE / sha256).unlink(missing_ok=True)
+
+    def aside(self) -> list[str]:
+        """Files that are set aside; a server that was killed may have left some."""
+        return [path.name for path in (self._folder / _ASIDE).iterdir()]
+
+    def all(self) -> Iterator[tuple[str, int, float]]:
+        """(SHA-256, bytes, seconds since it was written) of every file, in no order."""
+        for folder in self._folder.glob("[0-9a-f][0-9a-f]"):
+            for path in folder.iterdir():
+                with suppress(FileNotFoundError):
+                    facts = path.stat()
+                    yield path.name, facts.st_size, time.time() - facts.st_mtime
 
     def sweep(self, *, older_than_s: float) -> int:
         """Removes what arrived only in part, left by a server that was killed; how many files that was."""

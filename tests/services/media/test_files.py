@@ -109,3 +109,17 @@ def test_only_hashes_are_looked_up(tmp_path_factory: pytest.TempPathFactory, nam
     root = tmp_path_factory.mktemp("root")
     (root / "secret").write_text("")
     assert ContentFolder(root / "files").find(name) is None
+
+
+async def test_a_file_that_is_set_aside_is_not_found_until_it_is_put_back(tmp_path: Path) -> None:
+    folder = ContentFolder(tmp_path)
+    stored = await folder.receive(stream(b"abc"), max_bytes=10, chunk_s=5)
+    assert [(name, size) for name, size, _ in folder.all()] == [(stored.sha256, 3)]
+    assert folder.set_aside(stored.sha256) and not folder.set_aside(stored.sha256)
+    assert folder.find(stored.sha256) is None and folder.aside() == [stored.sha256] and not list(folder.all())
+    folder.put_back(stored.sha256)
+    assert folder.find(stored.sha256) == stored.path and not folder.aside()
+    folder.set_aside(stored.sha256)
+    folder.remove(stored.sha256)
+    folder.put_back(stored.sha256)
+    assert folder.find(stored.sha256) is None and not folder.aside()

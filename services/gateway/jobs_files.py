@@ -1,0 +1,111 @@
+"""The videos of a job. It has its files as a caller has theirs: whatever the caller deletes, the job can still read."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from typing import Any
+
+from cluster.store.files import Files
+from services.gateway.files_shelf import Shelf
+from services.gateway.problem_kinds import VIDEO
+from services.gateway.problems import JsonObject, Problem
+from services.gateway.state import Gateway
+from services.media.refusal import Code, MediaRefused
+from services.media.sniff import container_of
+
+_OWNER = "job:"
+_AT_ONCE = 8
+_PAGE = 200
+_SHORT = 1024
+_NO_VIDEO = "data:,"  # refused like the data URL in whose place it stands
+_CHUNK_S = 60.0
+
+
+def owner_of(job_id: str) -> str:
+    """As whom a job has its files. No API key has such an id."""
+    return _OWNER + job_id
+
+
+def job_of(owner: str) -> str | None:
+    """The job that has files under this name, if it is one."""
+    return owner.removeprefix(_OWNER) if owner.startswith(_OWNER) else None
+
+
+async def take_over(gateway: Gateway, value: JsonObject, *, owner: str, job_id: str) -> JsonObject:
+    """A request for the store: its inline videos are in the folder, its files are the job's as well.
+
+    What is wrong with an item stays in it, to be found when the job runs.
+
+    Raises:
+        Problem: a video is too large, or there is no room for it.
+    """
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def taken(item: Any) -> Any:
+        video = item.get("video") if isinstance(item, dict) else None
+        if not isinstance(video, dict):
+            return item
+        async with turns:
+            if isinstance(video.get("data"), str) and len(video) == 1:
+                return {**item, "video": await _inline(gateway, video["data"], job_id)}
+            if isinstance(video.get("file_id"), str):
+                await _share(gateway, video["file_id"], owner=owner, job_id=job_id)
+        return item
+
+    return {**value, "items": await asyncio.gather(*map(taken, value["items"]))}
+
+
+async def let_go(shelf: Shelf, files: Files, job_id: str) -> None:
+    """A job that has ended, or never came to be, needs no files."""
+    owner = owner_of(job_id)
+    while (page := await files.page(owner, limit=_PAGE)).items:
+        for file in page.items:
+            await shelf.take_from(owner, file.sha256)
+
+
+async def _share(gateway: Gateway, file_id: str, *, owner: str, job_id: str) -> None:
+    file = await gateway.store.files.get(file_id)
+    if file is not None and owner in file.owners:
+        await gateway.shelf.enter(
+            owner_of(job_id), sha256=file.sha256, size=file.size, media_type=file.media_type, facts=file.facts
+        )
+
+
+async def _inline(gateway: Gateway, url: str, job_id: str) -> JsonObject:
+    most = gateway.config.media.max_bytes
+    if len(url) > (most + 3) * 4 // 3 + _SHORT:
+        raise Problem(VIDEO[Code.TOO_LARGE])
+    data = await asyncio.to_thread(_decoded, url)
+    if not data:
+        return {"data": url if len(url) <= _SHORT else _NO_VIDEO}
+    if len(data) > most:
+        raise Problem(VIDEO[Code.TOO_LARGE])
+    stored = await gateway.shelf.receive(_once(data), max_bytes=most, chunk_s=_CHUNK_S)
+    await gateway.shelf.enter(
+        owner_of(job_id), sha256=stored.sha256, size=stored.size, media_type=_media_type(data), facts={}
+    )
+    return {"file_id": stored.sha256}
+
+
+def _decoded(url: str) -> bytes:
+    head, comma, text = url.partition(",")
+    if not comma or head not in ("data:video/mp4;base64", "data:video/webm;base64"):
+        return b""
+    try:
+        return base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _media_type(data: bytes) -> str:
+    try:
+        return f"video/{container_of(data)}"
+    except MediaRefused:
+        return "application/octet-stream"  # the item is refused when the job runs
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

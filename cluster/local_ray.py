@@ -1,4 +1,4 @@
-"""Ray for one run: a private cluster that ends with it, or a connection to one that was there before.
+"""Ray for one run or service: a private cluster that ends with it, or a connection to one that was there before.
 
 A private cluster has a folder of its own under the system's temporary one (short: Ray puts Unix sockets there), random
 ports, a random access token, no dashboard, and a reaper that ends it should this process die. It joins no other
@@ -17,8 +17,9 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import ray
@@ -27,6 +28,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 
 from cluster.config import DeadlinesConfig, PlacementConfig
 from cluster.reaper import TEMPORARY_PREFIX, TOKEN_VARIABLE, Reaper, sweep
+from cluster.serving.deployment import Deployment
 from policies.errors import ClusterError, InputError
 
 LONGEST_TEMPORARY = 40  # characters; a socket path ends after 107, and Ray adds up to 66
@@ -35,15 +37,53 @@ START_ATTEMPTS = 3  # Ray gives its processes 30 s each to report, which a busy 
 CONNECT_LIMIT_S = 30.0  # a wrong address should not take `deadlines.start_s` to be noticed
 
 
-def resources_needed(placement: PlacementConfig) -> dict[str, float]:
-    """What the parts of a run reserve."""
-    cpus = placement.generators * placement.cpus_per_generator + placement.reward_replicas + placement.learner_ranks
-    gpus = (
-        placement.generators * placement.gpus_per_generator
-        + placement.reward_replicas * placement.gpus_per_reward_replica
-        + placement.learner_ranks * placement.gpus_per_learner_rank
-    )
-    return {"CPU": cpus, "GPU": gpus}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayNeeds:
+    """What a run or service wants of Ray.
+
+    Args:
+        address: `local` for a private cluster; otherwise host:port or auto.
+        cpus: what its parts reserve in all.
+        gpus: what its parts reserve in all.
+        start_s: how long starting may take.
+        reserved_by: where the configuration says so, for error messages.
+        lower: the settings to lower where there is not enough.
+    """
+
+    address: str
+    cpus: float
+    gpus: float
+    start_s: float
+    reserved_by: str
+    lower: str
+
+    @classmethod
+    def of_run(cls, placement: PlacementConfig, deadlines: DeadlinesConfig) -> RayNeeds:
+        """What the parts of a run reserve."""
+        rewards = placement.reward_replicas
+        return cls(
+            address=placement.address,
+            cpus=placement.generators * placement.cpus_per_generator + rewards + placement.learner_ranks,
+            gpus=placement.generators * placement.gpus_per_generator
+            + rewards * placement.gpus_per_reward_replica
+            + placement.learner_ranks * placement.gpus_per_learner_rank,
+            start_s=deadlines.start_s,
+            reserved_by="placement",
+            lower="gpus_per_generator, gpus_per_reward_replica or gpus_per_learner_rank",
+        )
+
+    @classmethod
+    def of_service(cls, address: str, deployments: Iterable[Deployment], *, start_s: float) -> RayNeeds:
+        """What the replicas of a service reserve, were there as many as there may be."""
+        deployments = list(deployments)
+        return cls(
+            address=address,
+            cpus=sum(one.most_replicas * one.cpus_per_replica for one in deployments),
+            gpus=sum(one.most_replicas * one.gpus_per_replica for one in deployments),
+            start_s=start_s,
+            reserved_by="models",
+            lower="gpus_per_replica or the number of replicas",
+        )
 
 
 class RaySession:
@@ -53,9 +93,9 @@ class RaySession:
     with the *thread* that started them; and in a thread it leaves the process's signal handlers alone.
     """
 
-    def __init__(self, placement: PlacementConfig, deadlines: DeadlinesConfig) -> None:
-        self.is_private = placement.address == "local"
-        self._placement, self._deadlines = placement, deadlines
+    def __init__(self, needs: RayNeeds) -> None:
+        self.is_private = needs.address == "local"
+        self._needs = needs
         self._is_open = False
         self._temporary: Path | None = None
         self._reaper: Reaper | None = None
@@ -72,14 +112,14 @@ class RaySession:
 
     def _open(self) -> None:
         if ray.is_initialized():
-            raise ClusterError("this process is connected to a Ray cluster already; start the run in another process")
+            raise ClusterError("this process is connected to a Ray cluster already; start this one in another process")
         auto_init_hook.enable_auto_connect = False  # a call after the end must fail, not start a cluster of its own
         self._is_open = True
-        self._set_environment(_common_settings(self._deadlines))
+        self._set_environment(_common_settings(self._needs.start_s))
         if self.is_private:
             self._start()
         else:
-            self._connect(self._placement.address)
+            self._connect(self._needs.address)
 
     def _close(self) -> None:
         if not self._is_open:
@@ -139,18 +179,18 @@ class RaySession:
 
     def _logical_cpus(self) -> int:
         """Twice what is needed, whatever the machine has: a part may start again before its last life has ended."""
-        return max(2 * math.ceil(resources_needed(self._placement)["CPU"]), os.cpu_count() or 1)
+        return max(2 * math.ceil(self._needs.cpus), os.cpu_count() or 1)
 
     def _check_gpus(self) -> None:
-        needed, there = resources_needed(self._placement)["GPU"], ray.cluster_resources().get("GPU", 0.0)
-        if needed > there:
+        needs, there = self._needs, ray.cluster_resources().get("GPU", 0.0)
+        if needs.gpus > there:
             raise InputError(
-                f"placement reserves {needed:g} GPUs in all and this machine has {there:g}; lower "
-                "gpus_per_generator, gpus_per_reward_replica or gpus_per_learner_rank, or name a cluster"
+                f"{needs.reserved_by} reserve {needs.gpus:g} GPUs in all and this machine has {there:g}; lower "
+                f"{needs.lower}, or name a cluster"
             )
 
     def _connect(self, address: str) -> None:
-        limit_s = min(self._deadlines.start_s, CONNECT_LIMIT_S)
+        limit_s = min(self._needs.start_s, CONNECT_LIMIT_S)
         _wait_for_port(address, limit_s)
         failures: list[BaseException] = []
 
@@ -180,12 +220,12 @@ class RaySession:
         self._environment.clear()
 
 
-def _common_settings(deadlines: DeadlinesConfig) -> dict[str, str | None]:
+def _common_settings(start_s: float) -> dict[str, str | None]:
     """What Ray reads from the environment of this process; Ray Train passes its own on to its controller."""
     return {
         "RAY_TRAIN_V2_ENABLED": "1",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",  # how fast a dead rank is noticed; polling faster costs 1 % of a core
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": f"{deadlines.start_s:g}",
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": f"{start_s:g}",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a configuration stay what they are
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray warns that this will change

@@ -16,7 +16,7 @@ from cluster.deadline import within
 from cluster.factories import Factories
 from cluster.generators import GeneratorPool
 from cluster.handles import Row
-from cluster.local_ray import RaySession
+from cluster.local_ray import RayNeeds, RaySession
 from policies.types import Handle
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class SplitPlacement:
 
     def __init__(self, config: RunConfig, run_dir: Path, factories: Factories) -> None:
         self._config, self._run_dir, self._factories = config, run_dir, factories
-        self._session = RaySession(config.placement, config.deadlines)
+        self._session = RaySession(RayNeeds.of_run(config.placement, config.deadlines))
         self._name = f"onlinevpo-{secrets.token_hex(4)}"
         self._closing = contextlib.AsyncExitStack()  # what to end, last come first
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -13,9 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cluster.errors import StoreUnavailableError
-from services.gateway import docs, files, health, jobs
+from services.gateway import compare, docs, files, health, jobs, models, score
 from services.gateway.auth import Auth
 from services.gateway.body import BodyLimit
+from services.gateway.descriptions import describe
+from services.gateway.engine import Engine
 from services.gateway.hosts import Hosts
 from services.gateway.idempotency import Idempotent
 from services.gateway.metrics import Metrics
@@ -24,7 +27,9 @@ from services.gateway.problem_kinds import BAD_REQUEST, INVALID, METHOD_NOT_ALLO
 from services.gateway.problems import Problem
 from services.gateway.routes import request_id
 from services.gateway.state import Gateway
+from services.gateway.uris import UriRoots
 from services.gateway.validation import errors_of
+from services.gateway.videos import Videos
 
 UPLOADS = "/v1/files"
 _AROUND_A_FILE = 64 * 1024  # bytes of a multipart body that are not the file
@@ -55,8 +60,12 @@ def create_app(gateway: Gateway, *, access_log: bool = False) -> FastAPI:
             StoreUnavailableError: _on_store_unavailable,
         },
     )  # fmt: skip
-    app.state.gateway, app.state.metrics = gateway, metrics
-    for module in (health, docs, files, jobs):
+    uris = UriRoots(config.uri_roots)
+    app.state.gateway, app.state.metrics, app.state.uris = gateway, metrics, uris
+    app.state.engine = Engine(gateway, Videos(gateway, uris, metrics), metrics)
+    app.state.restarts = models.Restarts()
+    app.state.describe = partial(describe, app, gateway)
+    for module in (score, compare, models, files, jobs, health, docs):
         # not include_router: a route that is the app's own is found faster, and whoever walks app.routes sees it
         app.router.routes += module.router.routes
     return app
@@ -65,6 +74,8 @@ def create_app(gateway: Gateway, *, access_log: bool = False) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
+    await app.state.restarts.stop()
+    app.state.uris.close()
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
-from pathlib import Path
-from typing import Any
+import pathlib
+from typing import Annotated, Any
 
 import orjson
+from fastapi import Path
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from services.gateway.problem_kinds import KINDS, NOT_FOUND, Kind
 from services.gateway.problems import Problem
@@ -17,7 +18,7 @@ from services.gateway.routes import new_router, problems
 PAGES = ("/docs", "/openapi.json", "/problems/")
 """What browsers open, as the beginnings of paths."""
 
-_SWAGGER_UI = Path(__file__).parents[1] / "vendor" / "swagger_ui"
+_SWAGGER_UI = pathlib.Path(__file__).parents[1] / "vendor" / "swagger_ui"
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self';"
     " frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -66,13 +67,15 @@ _PROBLEM_PAGE = """<!doctype html>
 
 router = new_router()
 
+ProblemCode = Annotated[str, Path(description="A problem's `code`.", examples=["video_damaged"])]
+
 
 @router.get("/openapi.json", include_in_schema=False)
 async def openapi(request: Request) -> Response:
     """OpenAPI 3.1."""
     state: Any = request.app.state
     if not hasattr(state, "openapi"):
-        state.openapi = orjson.dumps(request.app.openapi())
+        state.openapi = orjson.dumps(state.describe())
     return Response(state.openapi, media_type="application/json")
 
 
@@ -97,8 +100,14 @@ async def style(request: Request) -> Response:
     return _static((_SWAGGER_UI / "swagger-ui.css").read_bytes(), "text/css")
 
 
-@router.get("/problems/{code}", tags=["docs"], summary="What a problem means", responses=problems(404))
-async def problem_page(request: Request, code: str) -> Response:
+_PAGE = {"description": "The page", "content": {"text/html": {"schema": {"type": "string"}}}}
+
+
+@router.get(
+    "/problems/{code}", tags=["docs"], operation_id="problem_page", summary="What a problem means",
+    response_class=HTMLResponse, responses={200: _PAGE, **problems(422)},
+)  # fmt: skip
+async def problem_page(request: Request, code: ProblemCode) -> Response:
     """The page that a problem's `type` leads to."""
     if (kind := KINDS.get(code)) is None:
         raise Problem(NOT_FOUND)

@@ -10,8 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cluster.errors import StoreUnavailableError
+from services.gateway.descriptions import json_response
 from services.gateway.problem_kinds import NOT_READY
 from services.gateway.problems import Problem
+from services.gateway.responses import Alive, Ready
 from services.gateway.routes import answer, current, new_router, problems
 from services.gateway.state import Gateway
 
@@ -20,13 +22,19 @@ _STORE_S = 2.0
 _RETRY_S = 1.0
 
 
-@router.get("/livez", tags=["health"], summary="Whether the process lives", responses=problems(405))
+@router.get(
+    "/livez", tags=["health"], operation_id="livez", summary="Whether the process lives", response_model=Alive,
+    responses={200: json_response("It lives"), **problems()},
+)  # fmt: skip
 async def livez(request: Request) -> Response:
     """Needs no key."""
     return answer({"status": "alive"})
 
 
-@router.get("/readyz", tags=["health"], summary="Whether requests can be answered", responses=problems(503))
+@router.get(
+    "/readyz", tags=["health"], operation_id="readyz", summary="Whether requests can be answered", response_model=Ready,
+    responses={200: json_response("They can"), **problems()},
+)  # fmt: skip
 async def readyz(request: Request) -> Response:
     """503 with the parts that fail, if any does."""
     if failing := await _failing(current(request)):
@@ -34,8 +42,15 @@ async def readyz(request: Request) -> Response:
     return answer({"status": "ready"})
 
 
-@router.get("/metrics", tags=["health"], summary="Prometheus metrics", responses=problems())
+_TEXT = {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}
+
+
+@router.get(
+    "/metrics", tags=["health"], operation_id="metrics", summary="Prometheus metrics", response_class=PlainTextResponse,
+    responses={200: _TEXT, **problems()},
+)  # fmt: skip
 async def metrics(request: Request) -> Response:
+    """Requests, queues, decoding, scoring."""
     return PlainTextResponse(request.app.state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.gateway.uris import UriCode
 from services.media.refusal import DEPENDS_ON_THE_MOMENT, SENTENCES, Code
 
 
@@ -120,6 +121,10 @@ DEADLINE_PASSED = kind(
 MODEL_NOT_FOUND = kind(
     "model_not_found", 404, "No such model", "There is no model of this name.", "GET /v1/models lists the models.",
 )  # fmt: skip
+RESTART_IN_PROGRESS = kind(
+    "restart_in_progress", 409, "Restart in progress", "The model is being restarted already.",
+    "GET /v1/models/{name} says when that is over.", retryable=True,
+)  # fmt: skip
 FILE_NOT_FOUND = kind(
     "file_not_found", 404, "No such file", "This API key has no file of this id.",
     "Upload the video with POST /v1/files.",
@@ -142,6 +147,14 @@ MODEL_FAILED = kind(
     "model_failed", 500, "Model failed", "The model failed on this item.",
     "Tell whoever runs the server the request_id.",
 )  # fmt: skip
+NO_ITEM_SCORED = kind(
+    "no_item_scored", 422, "Nothing scored", "No item could be scored, for different reasons.",
+    "Entries of data say what is wrong with each.",
+)  # fmt: skip
+COMPARISON_TOO_LARGE = kind(
+    "comparison_too_large", 413, "Comparison too large", "The videos together have more pixels than can be compared.",
+    "Compare fewer videos at once, or smaller ones.",
+)  # fmt: skip
 TOO_FEW_CANDIDATES = kind(
     "too_few_candidates", 422, "Too few candidates", "Fewer than two of the videos could be scored.",
     "Entries of data say what is wrong with each of the others.",
@@ -157,4 +170,19 @@ def _of_refusal(code: Code) -> Kind:
     )  # fmt: skip
 
 
+URI = {
+    UriCode.NOT_ALLOWED: kind(
+        "uri_not_allowed", 403, "URI not allowed",
+        "The URI is not a plain path below one of the roots that this server knows.",
+        "Use NAME/path/clip.mp4, where NAME is one of the uri_roots of the server's configuration.",
+    ),
+    UriCode.NOT_FOUND: kind(
+        "uri_not_found", 404, "No such video", "There is no video under this URI, or this server may not read it.",
+        "Check the path below the root, and the server's rights there.",
+    ),
+    UriCode.UNAVAILABLE: kind(
+        "uri_unavailable", 503, "Object store unavailable", "The object store did not give the video in time.",
+        "Send the request again later.", retryable=True,
+    ),
+}  # fmt: skip
 VIDEO = {code: _of_refusal(code) for code in Code}

@@ -33,6 +33,8 @@ _SENTENCES = {
     "less_than_equal": "This must be at most {le}.",
     "literal_error": "This must be {expected}.",
     "enum": "This must be {expected}.",
+    "one_video": "This must have exactly one of file_id, data and uri.",
+    "not_offered": "This is not offered yet: videos behind URLs, webhooks and batch files come later.",
 }
 _OTHERWISE = "This is not valid here."
 _OURS = ("min_length", "max_length", "gt", "ge", "lt", "le", "expected")

@@ -16,6 +16,8 @@ from services.media.limits import MediaLimits
 from services.media.refusal import DEPENDS_ON_THE_MOMENT, Code, GuardBusy, GuardUnavailable, MediaRefused
 from services.media.sniff import Container, container_of
 
+_QUICK = 128 * 1024  # bytes that are hashed sooner than a thread is asked
+
 
 class _Slot:
     """A place for one decoder process, which comes and goes."""
@@ -104,6 +106,13 @@ class MediaGuard:
         """The decoder processes that run."""
         return tuple(slot.decoder.pid for slot in self._slots if slot.decoder)
 
+    def known(self, sha256: str) -> Media | None:
+        """What the video with this hash gave, if that is remembered. Raises MediaRefused, if it was that."""
+        outcome = self._cache.get(sha256)
+        if isinstance(outcome, Code):
+            raise MediaRefused(outcome)
+        return outcome
+
     async def decode(self, data: bytes, *, deadline_s: float) -> Media:
         """The frames of a video, and what it is.
 
@@ -120,7 +129,8 @@ class MediaGuard:
         if len(data) > self.limits.max_bytes:
             raise MediaRefused(Code.TOO_LARGE)
         container = container_of(data)
-        sha256 = (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
+        hashing = hashlib.sha256(data) if len(data) < _QUICK else await asyncio.to_thread(hashlib.sha256, data)
+        sha256 = hashing.hexdigest()
         known = self._cache.get(sha256)
         if known is None:
             known = await self._outcome(data, sha256, container, deadline)

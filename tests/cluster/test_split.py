@@ -21,7 +21,7 @@ import pytest_asyncio
 from cluster.errors import PartError
 from cluster.generators import GeneratorPool
 from cluster.learner import RayLearner
-from cluster.local_ray import RaySession
+from cluster.local_ray import RayNeeds, RaySession
 from cluster.reaper import TEMPORARY_PREFIX, TOKEN_VARIABLE, members
 from cluster.split import SplitPlacement
 from policies.errors import ClusterError, InputError
@@ -224,7 +224,7 @@ async def test_after_close_no_process_and_no_folder_is_left(placement: SplitPlac
 
 async def test_a_cluster_that_does_not_answer_is_a_cluster_error():
     config = toy_config(placement={"address": "127.0.0.1:9"}, deadlines={"start_s": 1})
-    session = RaySession(config.placement, config.deadlines)
+    session = RaySession(RayNeeds.of_run(config.placement, config.deadlines))
     with pytest.raises(ClusterError, match=r"no Ray cluster answers at '127\.0\.0\.1:9'"):
         await session.open()
     await session.close()

@@ -1,0 +1,151 @@
+"""A reward model's Serve application: how it is deployed, watched until it answers, and taken away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatusOverview, LoggingConfig
+
+from cluster.errors import PartError
+from cluster.factories import Named
+from cluster.serving.deployment import Autoscaling, Deployment
+from cluster.serving.replica import Replica, RewardReplica, load_error
+from cluster.serving.router import LeastBusy
+from policies.errors import OnlineVPOError, StallError
+
+DEPLOYMENT = "reward"  # each application has this one deployment
+MOST_ONGOING = 1000  # calls that a replica accepts; it runs one at a time, and runs must not take all places
+DRAIN_S = 60.0  # how long a replica that is replaced may work on what it has accepted
+BUSY_SHARE = 0.7  # of its time that a replica may be busy before another is started
+POLL_S = 0.1
+
+
+def start_serve() -> None:
+    """Serve itself, with no HTTP of its own; harmless where it runs already. Call it in a thread."""
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # this process's share; replicas log to their files
+    serve.start(proxy_location="Disabled")
+
+
+def application(replica: Replica, **options: Any) -> serve.Application:
+    """A reward model's application; `options` are those that differ between services and runs."""
+    return (
+        serve.deployment(RewardReplica)
+        .options(
+            name=DEPLOYMENT,
+            max_ongoing_requests=MOST_ONGOING,
+            health_check_period_s=1.0,
+            graceful_shutdown_wait_loop_s=0.1,
+            logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
+            request_router_config=RequestRouterConfig(request_router_class=LeastBusy),
+            **options,
+        )
+        .bind(replica)
+    )
+
+
+def deploy(deployment: Deployment) -> None:
+    """Tells Serve what should run, in place of what runs under that name, and returns at once. Call it in a thread."""
+    replica = Replica(
+        build=partial(Named("cluster.serving.loading", "ModelWork"), deployment),
+        callers_weight=deployment.callers_weight,
+        runs_weight=deployment.runs_weight,
+        stall_s=deployment.stall_s,
+    )
+    resources = {"num_cpus": deployment.cpus_per_replica, "num_gpus": deployment.gpus_per_replica}
+    app = application(
+        replica,
+        ray_actor_options=resources,
+        max_surge_percent=1 if _has_room(deployment) else 0,  # rounded up: one more replica while they are replaced
+        max_constructor_retry_count=3,
+        health_check_timeout_s=5.0,
+        graceful_shutdown_timeout_s=DRAIN_S,
+        **_replicas(deployment),
+    )
+    serve.run_many(
+        [serve.RunTarget(app, name=deployment.name, route_prefix=None)],
+        wait_for_ingress_deployment_creation=False,
+        wait_for_applications_running=False,
+    )
+
+
+def _replicas(deployment: Deployment) -> dict[str, Any]:
+    if deployment.autoscaling is None:
+        return {"num_replicas": deployment.replicas}
+    return {"autoscaling_config": _autoscaling(deployment.autoscaling)}
+
+
+def _autoscaling(limits: Autoscaling) -> AutoscalingConfig:
+    """Serve counts calls in flight, averaged: with one batch at a time per replica, the share of time it is busy."""
+    return AutoscalingConfig(
+        min_replicas=limits.min_replicas,
+        initial_replicas=limits.min_replicas,
+        max_replicas=limits.max_replicas,
+        target_ongoing_requests=BUSY_SHARE,
+        upscale_delay_s=limits.upscale_delay_s,
+        downscale_delay_s=limits.downscale_delay_s,
+        look_back_period_s=min(30.0, max(2.0, limits.upscale_delay_s)),
+    )
+
+
+def _has_room(deployment: Deployment) -> bool:
+    """Whether one more replica fits beside the present ones, so that a replacement can come up first."""
+    free = ray.available_resources()
+    return bool(
+        free.get("CPU", 0.0) >= deployment.cpus_per_replica and free.get("GPU", 0.0) >= deployment.gpus_per_replica
+    )
+
+
+async def until_running(name: str, *, deadline: float) -> None:
+    """Returns when every replica of the newest version has its model loaded and older ones are gone.
+
+    Raises:
+        OnlineVPOError: what the model raised while it loaded, or why Serve gave up.
+        StallError: the deadline (of time.monotonic()) passed.
+    """
+    message = ""
+    while time.monotonic() < deadline:
+        status = (await asyncio.to_thread(serve.status)).applications.get(name)
+        if status is not None:
+            message = _message(status)
+            if error := _failure(name, status, message):
+                raise error
+            if _is_settled(status):
+                return
+        await asyncio.sleep(POLL_S)
+    raise StallError(f"the reward model {name!r} is not up in time; Serve says: {message or 'nothing'}")
+
+
+def _message(status: ApplicationStatusOverview) -> str:
+    return "\n".join(filter(None, [*(one.message for one in status.deployments.values()), status.message]))
+
+
+def _failure(name: str, status: ApplicationStatusOverview, message: str) -> OnlineVPOError | None:
+    if status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+        return load_error(f"the reward model {name!r}", message) or PartError(
+            f"the reward model {name!r} did not start: {message}"
+        )
+    return None
+
+
+def _is_settled(status: ApplicationStatusOverview) -> bool:
+    return status.status == "RUNNING" and all(one.status == "HEALTHY" for one in status.deployments.values())
+
+
+async def delete(name: str) -> None:
+    """Ends an application and its replicas."""
+    await asyncio.to_thread(serve.delete, name)
+
+
+def handle_of(name: str) -> DeploymentHandle:
+    """A handle of this loop's own: calls go out from here, without a second thread."""
+    handle: DeploymentHandle = DeploymentHandle(DEPLOYMENT, name)
+    handle._init(_run_router_in_separate_loop=False)
+    return handle

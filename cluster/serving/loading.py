@@ -1,0 +1,66 @@
+"""What a replica loads, in its own process: a service's reward model, or the scorer of a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from cluster.config import RunConfig
+from cluster.factories import RewardScorer
+from cluster.parts import DescribedScorer
+from cluster.serving.batch_scorer import BatchScorer
+from cluster.serving.deployment import Deployment
+from cluster.serving.values import BatchResult, ScoreItem
+from policies.rewards.model import RewardModel, load_reward_model
+from policies.types import Candidate, Scored
+
+
+def reward_model(deployment: Deployment) -> RewardModel:
+    """The model that the deployment's section names; without a device of its own, on a GPU if one is reserved."""
+    return load_reward_model(deployment.reward, device="cuda" if deployment.gpus_per_replica else "cpu")
+
+
+class ModelWork:
+    """A service's reward model: for batches of callers, and for the groups of runs that share it."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        torch.set_num_threads(deployment.torch_threads)
+        self._deployment, self._model = deployment, deployment.build(deployment)
+        self._batches = BatchScorer(self._model, name=deployment.name, dtype=deployment.reward.dtype)
+        self._loop = asyncio.new_event_loop()
+
+    def describe(self) -> dict[str, Any]:
+        """What is loaded, and the section of the configuration that it was loaded from."""
+        described = DescribedScorer(self._model, fps=1).describe()
+        return {**described, "facts": self._batches.facts, "reward": self._deployment.reward.model_dump(mode="json")}
+
+    def run(self, items: Sequence[ScoreItem]) -> BatchResult:
+        """Scores a batch."""
+        return self._batches.run(items)
+
+    def score(self, candidates: Sequence[Candidate], fps: float) -> list[Scored]:
+        """Scores a group as a run's own replica would."""
+        return self._loop.run_until_complete(DescribedScorer(self._model, fps=fps).score(candidates))
+
+
+class ScorerWork:
+    """The scorer that a run brings, for this run alone."""
+
+    def __init__(self, config: RunConfig, build: Callable[[RunConfig], RewardScorer]) -> None:
+        self._scorer = build(config)
+        self._loop = asyncio.new_event_loop()
+
+    def describe(self) -> dict[str, Any]:
+        """What the scorer says it scores with."""
+        return self._scorer.describe()
+
+    def run(self, items: Sequence[ScoreItem]) -> BatchResult:
+        """Nobody but the run knows this replica."""
+        raise NotImplementedError("a run's own replica scores groups only")
+
+    def score(self, candidates: Sequence[Candidate], fps: float) -> list[Scored]:
+        """Scores a group; the scorer was built for the run's frame rate."""
+        return self._loop.run_until_complete(self._scorer.score(candidates))

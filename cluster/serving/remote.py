@@ -1,0 +1,100 @@
+"""A deployed reward model as the gateway calls it: batches over Serve handles, with retries and deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+
+from cluster.errors import ReplicaBrokenError
+from cluster.serving.application import handle_of
+from cluster.serving.known_replicas import replicas_of
+from cluster.serving.values import BatchResult, Failure, FailureCode, ModelFacts, ScoreItem
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
+BY_VALUE_BYTES = 2**20  # of a batch; above, the object store is faster than the call, which ends at 4 MiB
+
+_UNAVAILABLE = Failure(
+    code=FailureCode.MODEL_UNAVAILABLE, detail="No replica of the model answered before the deadline; try again."
+)
+_LATE = Failure(code=FailureCode.DEADLINE_PASSED, detail="The deadline passed before the item was scored.")
+_FAILED = Failure(code=FailureCode.MODEL_FAILED, detail="The model failed on this batch.")
+
+
+class RemoteForward:
+    """A `Forward` over the replicas of one application. Of the loop in which it is made."""
+
+    facts: ModelFacts  # of the replica that answered last
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        handle = handle_of(name)
+        serialization = {"request_serialization": "pickle", "response_serialization": "pickle"}
+        self._by_value = handle.options(method_name="run_batch", _by_reference=False, **serialization)
+        self._by_reference = handle.options(method_name="run_batch", _by_reference=True)
+        self._handle = handle
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas could take a batch now."""
+        return replicas_of(self.name)
+
+    async def run(self, items: Sequence[ScoreItem], *, deadline: float) -> BatchResult:
+        """Scores a batch, with as many tries as fit before `deadline` (of time.monotonic())."""
+        described = [(item.prompt, item.fps) for item in items]
+        frames: Any = [item.frames_FHWC for item in items]
+        call = self._by_value
+        if sum(item.frames_FHWC.nbytes + 4 * len(item.prompt) for item in items) > BY_VALUE_BYTES:
+            call, frames = self._by_reference, await asyncio.to_thread(ray.put, frames)
+        pause_s, failure = FIRST_PAUSE_S, _LATE
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(left_s):
+                    answer = await call.remote(described, frames, left_s)
+            except TimeoutError:
+                break
+            except Exception as error:
+                if not _is_of_the_replica(error):
+                    return self._nothing(items, _FAILED)
+                failure = _UNAVAILABLE
+            else:
+                return self._answered(items, answer)
+            await asyncio.sleep(min(pause_s * random.uniform(0.5, 1.0), max(deadline - time.monotonic(), 0)))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        return self._nothing(items, failure if self.replicas else _UNAVAILABLE)
+
+    def _answered(self, items: Sequence[ScoreItem], answer: BatchResult | None) -> BatchResult:
+        if answer is None:
+            return self._nothing(items, _LATE)
+        self.facts = answer.facts
+        return answer
+
+    def _nothing(self, items: Sequence[ScoreItem], failure: Failure) -> BatchResult:
+        return BatchResult(results=(failure,) * len(items), facts=self.facts, inference_ms=0.0)
+
+    async def describe(self, *, deadline: float) -> None:
+        """Asks a replica what it is, once before the first batch. Raises StallError."""
+        async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+            self.facts = (await self._handle.describe.remote())["facts"]
+
+    async def pids(self) -> list[int]:
+        """Process ids of the replicas."""
+        return sorted(one["pid"] for one in await self._handle.broadcast("describe").results_async())
+
+    async def close(self) -> None:
+        """Forgets the application."""
+        await self._handle.shutdown_async()
+
+
+def _is_of_the_replica(error: Exception) -> bool:
+    """Whether another replica, or the same one later, may answer: its process or the way to it is to blame."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return isinstance(cause, ReplicaBrokenError | RayServeException) or (
+        isinstance(cause, RayError) and not isinstance(cause, RayTaskError)
+    )

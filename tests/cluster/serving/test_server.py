@@ -1,0 +1,131 @@
+"""On real Ray Serve, over toy models: one session for the module."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from cluster.local_ray import RayNeeds, RaySession
+from cluster.serving.deployment import Deployment
+from cluster.serving.server import ModelServer
+from cluster.serving.values import BatchResult, FailureCode, Forward, ScoreItem, Scores
+from policies.config import ShapesRewardConfig
+from policies.errors import InputError
+from tests.cluster.serving.toy_models import Toy
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
+
+START_S = 120.0
+
+
+def toy(name: str = "toy", *, replicas: int = 1, build: Toy = Toy(), **settings: float) -> Deployment:  # noqa: B008
+    return Deployment(name=name, reward=ShapesRewardConfig(), replicas=replicas, build=build, **settings)  # type: ignore[arg-type]
+
+
+def clip(brightness: int, *, frames: int = 2) -> ScoreItem:
+    return ScoreItem(prompt="a clip", frames_FHWC=np.full((frames, 8, 8, 3), brightness, np.uint8), fps=8.0)
+
+
+async def score(forward: Forward, *items: ScoreItem, seconds: float = 60.0) -> BatchResult:
+    return await forward.run(items, deadline=time.monotonic() + seconds)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelServer]:
+    deployments = [toy(replicas=2)]
+    session = RaySession(RayNeeds.of_service("local", deployments * 4, start_s=START_S))
+    await session.open()
+    try:
+        started = await ModelServer.start(deployments, start_s=START_S)
+        yield started
+        await started.close()
+    finally:
+        await session.close()
+
+
+async def test_a_batch_comes_back_in_order_small_or_large(server: ModelServer) -> None:
+    forward = server.forwards["toy"]
+    assert forward.replicas == 2
+    assert forward.facts.dimensions == ("brightness",)
+    for frames in (2, 30_000):  # the second goes through the object store
+        done = await score(forward, clip(3), clip(200, frames=frames))
+        assert [result.raw["brightness"] for result in done.results if isinstance(result, Scores)] == [3.0, 200.0]
+
+
+async def test_a_killed_replica_costs_no_failure_and_is_replaced(server: ModelServer) -> None:
+    forward = server.forwards["toy"]
+    before = await forward.pids()
+    results: list[BatchResult] = []
+
+    async def ask() -> None:
+        results.append(await score(forward, clip(3)))
+
+    async with asyncio.TaskGroup() as asking:
+        for number in range(100):
+            asking.create_task(ask())
+            await asyncio.sleep(0.01)
+            if number == 20:
+                os.kill(before[0], signal.SIGKILL)
+    assert len(results) == 100
+    assert all(isinstance(done.results[0], Scores) for done in results)
+    async with asyncio.timeout(START_S):
+        while forward.replicas < 2:
+            await asyncio.sleep(0.1)
+    after = await forward.pids()
+    assert before[1] in after and before[0] not in after
+
+
+async def test_models_come_and_go_without_touching_the_others(server: ModelServer, tmp_path: Path) -> None:
+    stays = await server.forwards["toy"].pids()
+    switch = tmp_path / "switch"
+    other = toy("other", build=Toy(switch=str(switch)))
+    await server.apply([toy(replicas=2), other])
+    assert isinstance((await score(server.forwards["other"], clip(5))).results[0], Scores)
+
+    switch.write_text("fail to load")
+    broken = toy("broken", build=Toy(switch=str(switch)))
+    with pytest.raises(InputError, match=r"reward\.path: nowhere holds no model; name a folder that does"):
+        await server.apply([toy(replicas=2), other, broken])
+    assert set(server.forwards) == {"toy", "other"}
+    await server.apply([toy(replicas=2)])
+    assert set(server.forwards) == {"toy"}
+    assert await server.forwards["toy"].pids() == stays
+
+
+async def test_a_restart_replaces_every_replica_and_no_call_fails(server: ModelServer) -> None:
+    await server.apply([toy("single")])
+    forward = server.forwards["single"]
+    before, results, is_over = await forward.pids(), list[BatchResult](), asyncio.Event()
+
+    async def ask() -> None:
+        while not is_over.is_set():
+            results.append(await score(forward, clip(3)))
+
+    asking = [asyncio.create_task(ask()) for _ in range(2)]
+    await server.restart("single")
+    is_over.set()
+    await asyncio.gather(*asking)
+    assert not set(before) & set(await forward.pids())
+    assert all(isinstance(done.results[0], Scores) for done in results)
+
+
+async def test_without_a_replica_in_time_items_say_so(server: ModelServer) -> None:
+    forward = server.forwards["single"]
+    for pid in await forward.pids():
+        os.kill(pid, signal.SIGKILL)
+    late = await score(forward, clip(3), seconds=0.3)
+    assert getattr(late.results[0], "code", None) == FailureCode.MODEL_UNAVAILABLE
+    assert isinstance((await score(forward, clip(3), seconds=START_S)).results[0], Scores)

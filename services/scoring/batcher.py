@@ -50,7 +50,8 @@ class Batcher:
     """Many callers' items through one deployed model (a `ScoringModel`).
 
     As many batches run as there are replicas. A further one per replica is sent ahead only if it is full: the replica
-    then goes on without waiting for the hop, and no batch is smaller for it. Idle replicas share what there is.
+    then goes on without waiting for the hop, and no batch is smaller for it. Idle replicas share what there is. What
+    arrives in one turn of the event loop goes together.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Batcher:
         self._rate = Rate()
         self._counters = BatcherCounters()
         self._next_look: asyncio.TimerHandle | None = None
-        self._is_closing = False
+        self._is_starting = self._is_closing = False
 
     @property
     def facts(self) -> ModelFacts:
@@ -101,7 +102,7 @@ class Batcher:
         request = _Request(items, caller=caller, deadline=deadline, alone=alone, arrived=now)
         self._counters.accepted += len(items)
         self._queue.put(request)
-        self._start_batches()
+        self._start_batches_soon()
         timer = asyncio.get_running_loop().call_later(deadline - now, self._expire, request)
         try:
             await request.future
@@ -115,6 +116,7 @@ class Batcher:
         self._is_closing = True
         if self._next_look is not None:
             self._next_look.cancel()
+        self._start_batches()
         while self._running and (left_s := deadline - self._clock()) > 0:
             await asyncio.wait(self._running, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
         while self._queue.items:
@@ -141,7 +143,14 @@ class Batcher:
         rate = self._rate.per_second(now, is_busy=bool(self._running))
         return min(max(ahead / rate, SHORTEST_RETRY_S), LONGEST_RETRY_S) if rate else SHORTEST_RETRY_S
 
+    def _start_batches_soon(self) -> None:
+        """Once all that came in this turn of the loop has queued."""
+        if not self._is_starting:
+            self._is_starting = True
+            asyncio.get_running_loop().call_soon(self._start_batches)
+
     def _start_batches(self) -> None:
+        self._is_starting = False
         while self._queue.items:
             replicas = max(self._forward.replicas, 1)  # without any, one batch waits in the forward for the first
             idle = replicas - len(self._running)

@@ -24,7 +24,7 @@ def rewards(outcomes: Sequence[Outcome]) -> list[int | str]:
     return [int(o.result.reward) if isinstance(o.result, Scores) else o.result.code.value for o in outcomes]
 
 
-def test_a_lone_item_reaches_the_model_within_one_step_and_its_caller_two_after_it_is_done() -> None:
+def test_a_lone_item_reaches_the_model_in_three_steps_of_the_loop_and_its_caller_three_after_it_is_done() -> None:
     class Immediate(FakeForward):
         async def run(self, items: Sequence[ScoreItem], *, deadline: float) -> BatchResult:
             self.batches.append([int(one.prompt) for one in items])
@@ -34,7 +34,7 @@ def test_a_lone_item_reaches_the_model_within_one_step_and_its_caller_two_after_
         forward = Immediate(a=0)
         batcher = batcher_of(forward)
         task = asyncio.create_task(batcher.score([item(7)], caller="a", deadline=9))
-        await steps(2)  # its own first step, and that of its batch
+        await steps(3)  # its own first one, the start of batches, the batch's first one
         assert forward.batches == [[7]]
         await steps(3)  # the model's own one, the batch's end, the caller's
         assert task.done() and rewards(task.result()) == [7]
@@ -47,9 +47,21 @@ def test_what_queued_while_a_batch_ran_goes_together() -> None:
     async def main() -> None:
         forward = FakeForward()
         batcher = batcher_of(forward)
-        await all_of(*(batcher.score([item(n)], caller="a", deadline=9) for n in range(20)))
+        first = asyncio.create_task(batcher.score([item(0)], caller="a", deadline=9))
+        await steps(3)
+        await all_of(first, *(batcher.score([item(n)], caller="a", deadline=9) for n in range(1, 20)))
         assert forward.batches == [[0], list(range(1, 20))]
         assert now() == 2
+
+    run(main)
+
+
+def test_what_comes_in_one_turn_of_the_loop_goes_together() -> None:
+    async def main() -> None:
+        forward = FakeForward()
+        batcher = batcher_of(forward)
+        await all_of(*(batcher.score([item(n)], caller="a", deadline=9) for n in range(20)))
+        assert forward.batches == [list(range(20))]
 
     run(main)
 
@@ -59,12 +71,12 @@ def test_a_full_batch_is_sent_ahead_and_a_smaller_one_is_not() -> None:
         forward = FakeForward()
         batcher = batcher_of(forward, batch_items=4)
         first = asyncio.create_task(batcher.score(items(range(4)), caller="a", deadline=9))
-        await steps(2)
+        await steps(3)
         second = asyncio.create_task(batcher.score(items(range(4, 7)), caller="a", deadline=9))
-        await steps(2)
+        await steps(3)
         assert forward.batches == [[0, 1, 2, 3]]
         third = asyncio.create_task(batcher.score(items(range(7, 20)), caller="a", deadline=9))
-        await steps(2)
+        await steps(3)
         assert forward.batches == [[0, 1, 2, 3], [4, 5, 6, 7]]
         await all_of(first, second, third)
         assert forward.most_in_flight == 2
@@ -143,7 +155,7 @@ def test_an_item_whose_deadline_passes_while_it_queues_is_never_run() -> None:
         forward = FakeForward(a=10)
         batcher = batcher_of(forward)
         first = asyncio.create_task(batcher.score([item(0)], caller="a", deadline=50))
-        await steps(2)
+        await steps(3)
         late, patient = await all_of(
             batcher.score([item(1), item(2)], caller="a", deadline=4), batcher.score([item(3)], caller="a", deadline=50)
         )
@@ -178,8 +190,8 @@ def test_a_batch_has_as_long_as_its_most_patient_item() -> None:
     async def main() -> None:
         forward = FakeForward()
         batcher = batcher_of(forward)
-        await all_of(*(batcher.score([item(n)], caller="a", deadline=deadline) for n, deadline in enumerate((9, 5, 7))))
-        assert forward.deadlines == [9, 7]
+        await all_of(*(batcher.score([item(n)], caller="a", deadline=deadline) for n, deadline in enumerate((5, 9, 7))))
+        assert forward.deadlines == [9]
 
     run(main)
 
@@ -189,11 +201,11 @@ def test_a_caller_who_goes_away_takes_along_what_still_queues() -> None:
         forward = FakeForward()
         batcher = batcher_of(forward, batch_items=4)
         first = asyncio.create_task(batcher.score([item(0)], caller="a", deadline=50))
-        await steps(2)
+        await steps(3)
         gone = asyncio.create_task(batcher.score(items(range(1, 4)), caller="a", deadline=50))
-        await steps(2)
+        await steps(3)
         gone.cancel()
-        await steps(2)
+        await steps(3)
         assert batcher.queued == 0
         assert rewards(await batcher.score([item(9)], caller="b", deadline=50)) == [9]
         assert forward.batches == [[0], [9]]
@@ -207,7 +219,7 @@ def test_a_caller_who_goes_away_does_not_disturb_whom_it_shares_a_batch_with() -
     async def main() -> None:
         batcher = batcher_of(FakeForward())
         first = asyncio.create_task(batcher.score([item(0)], caller="a", deadline=50))
-        await steps(2)
+        await steps(3)
         gone = asyncio.create_task(batcher.score([item(1)], caller="a", deadline=50))
         stays = asyncio.create_task(batcher.score([item(2)], caller="b", deadline=50))
         await asyncio.sleep(1.5)
@@ -255,10 +267,10 @@ def test_a_forward_that_never_ends_is_given_up_and_the_next_batch_runs(caplog: p
     async def main() -> None:
         batcher = batcher_of(Hanging())
         with caplog.at_level(logging.CRITICAL):
-            first, second = await all_of(
-                batcher.score([item(0)], caller="a", deadline=10), batcher.score([item(1)], caller="a", deadline=50)
-            )
-        assert (rewards(first), rewards(second)) == (["deadline_passed"], [1])
+            first = asyncio.create_task(batcher.score([item(0)], caller="a", deadline=10))
+            await steps(3)
+            second = await batcher.score([item(1)], caller="a", deadline=50)
+        assert (rewards(await first), rewards(second)) == (["deadline_passed"], [1])
 
     run(main)
 
@@ -266,8 +278,10 @@ def test_a_forward_that_never_ends_is_given_up_and_the_next_batch_runs(caplog: p
 def test_a_request_is_turned_away_whole_where_its_caller_or_all_have_too_many() -> None:
     async def main() -> None:
         batcher = batcher_of(FakeForward(), batch_items=2, queue_items=10, queue_items_per_caller=6)
-        tasks = [asyncio.create_task(batcher.score(items(range(4)), caller=c, deadline=99)) for c in "pab"]
-        await steps(2)
+        tasks = []
+        for caller in "pab":
+            tasks.append(asyncio.create_task(batcher.score(items(range(4)), caller=caller, deadline=99)))
+            await steps(3)
         assert batcher.queued == 8  # four have left: a batch that runs and one ahead
         with pytest.raises(QueueFull) as mine:
             await batcher.score(items(range(3)), caller="a", deadline=99)
@@ -294,7 +308,7 @@ def test_who_is_turned_away_is_told_to_come_back_when_there_will_be_room() -> No
         batcher = batcher_of(FakeForward(a=4), batch_items=2, queue_items=20, queue_items_per_caller=10)
         await batcher.score(items(range(8)), caller="a", deadline=99)  # two items in four seconds
         task = asyncio.create_task(batcher.score(items(range(14)), caller="a", deadline=99))
-        await steps(2)
+        await steps(3)
         assert batcher.queued == 10
         with pytest.raises(QueueFull) as full:
             await batcher.score(items(range(4)), caller="a", deadline=99)
@@ -310,7 +324,7 @@ def test_closing_finishes_what_was_taken_and_takes_nothing_more() -> None:
     async def main() -> None:
         batcher = batcher_of(FakeForward(), batch_items=2)
         task = asyncio.create_task(batcher.score(items(range(9)), caller="a", deadline=99))
-        await steps(2)
+        await steps(3)
         closing = asyncio.create_task(batcher.close(deadline=50))
         await steps(1)
         assert not batcher.is_ready
@@ -325,7 +339,7 @@ def test_closing_ends_at_its_deadline_and_everybody_hears_of_it() -> None:
     async def main() -> None:
         batcher = batcher_of(FakeForward(a=4), batch_items=2)
         task = asyncio.create_task(batcher.score(items(range(9)), caller="a", deadline=99))
-        await steps(2)
+        await steps(3)
         await batcher.close(deadline=6)
         assert now() == 6
         assert rewards(await task) == [0, 1] + ["model_unavailable"] * 7
@@ -337,9 +351,10 @@ def test_closing_ends_at_its_deadline_and_everybody_hears_of_it() -> None:
 def test_outcomes_say_how_long_an_item_waited_and_how_long_its_batch_ran() -> None:
     async def main() -> None:
         batcher = batcher_of(FakeForward(a=2))
-        (first,), (second,) = await all_of(
-            batcher.score([item(0)], caller="a", deadline=9), batcher.score([item(1)], caller="b", deadline=9)
-        )
+        waiting = asyncio.create_task(batcher.score([item(0)], caller="a", deadline=9))
+        await steps(3)
+        (second,) = await batcher.score([item(1)], caller="b", deadline=9)
+        (first,) = await waiting
         assert (first.queue_ms, first.inference_ms) == (0, 2000)
         assert (second.queue_ms, second.inference_ms) == (2000, 2000)
 
@@ -350,7 +365,7 @@ def test_counters_add_up() -> None:
     async def main() -> None:
         batcher = batcher_of(FakeForward(), batch_items=4)
         task = asyncio.create_task(batcher.score(items(range(11)), caller="a", deadline=99))
-        await steps(2)
+        await steps(3)
         assert (batcher.counters.queued, batcher.counters.running) == (3, 2)
         await task
         counters = batcher.counters

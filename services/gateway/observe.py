@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.metrics import Metrics
@@ -19,6 +20,7 @@ from services.gateway.problems import Problem
 _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
+_GONE = 499
 CSP = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 _HEADERS = (
     (b"cache-control", b"no-store"),
@@ -54,6 +56,8 @@ class Observe:
 
         try:
             await self._app(scope, receive, sending)
+        except ClientDisconnect:
+            status = status or _GONE  # nobody is there to be answered
         except Exception as error:
             if not isinstance(error, Problem):
                 _log.exception("request %s failed", request_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import time
 
 from policies.errors import StallError
@@ -51,10 +52,8 @@ class Videos:
             Problem: there are none.
         """
         try:
-            if video.file_id:
-                await self._check_owner(video.file_id, owner)
-                if (known := self._gateway.guard.known(video.file_id)) is not None:
-                    return known
+            if (known := await self._known(video, owner)) is not None:
+                return known
             async with asyncio.timeout(deadline - time.monotonic()):
                 async with self._at_once:
                     media = await self._decoded(video, deadline)
@@ -64,6 +63,16 @@ class Videos:
             raise problem from None
         self._metrics.video("decoded")
         return media
+
+    async def _known(self, video: Video, owner: str) -> Media | None:
+        """What needs neither a decoder nor a thread."""
+        if video.file_id:
+            await self._check_owner(video.file_id, owner)
+            return self._gateway.guard.known(video.file_id)
+        if video.data and len(video.data) < _LARGE:
+            data = data_of(video.data, self._gateway.config.media.max_bytes)
+            return self._gateway.guard.known(hashlib.sha256(data).hexdigest())
+        return None
 
     def forget(self, owner: str, file_id: str) -> None:
         """The owner has deleted the file."""

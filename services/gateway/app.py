@@ -16,6 +16,7 @@ from starlette.responses import Response
 from cluster.errors import StoreUnavailableError
 from services.gateway import compare, docs, files, health, jobs, models, score
 from services.gateway.auth import Auth
+from services.gateway.background import GatewayTasks
 from services.gateway.body import BodyLimit
 from services.gateway.descriptions import describe
 from services.gateway.engine import Engine
@@ -26,6 +27,7 @@ from services.gateway.observe import Observe
 from services.gateway.problem_kinds import BAD_REQUEST, INVALID, METHOD_NOT_ALLOWED, NOT_FOUND, STORE_UNAVAILABLE
 from services.gateway.problems import Problem
 from services.gateway.routes import request_id
+from services.gateway.score_work import ScoreWork
 from services.gateway.state import Gateway
 from services.gateway.uris import UriRoots
 from services.gateway.validation import errors_of
@@ -73,7 +75,11 @@ def create_app(gateway: Gateway, *, access_log: bool = False) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    gateway: Gateway = app.state.gateway
+    tasks = GatewayTasks(gateway, ScoreWork(gateway, app.state.engine))
+    await tasks.start()
     yield
+    await tasks.stop(gateway.config.drain_s)
     await app.state.restarts.stop()
     app.state.uris.close()
 

@@ -27,6 +27,12 @@ _TAGS = {
     "docs": "For people.",
 }
 _OPEN = ("/livez",)
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key", "in": "header", "required": False, "example": "6c1f0f0e-8f1c-4d55-9a43-0d1c5a1b7e21",
+    "description": "Repetitions of a request with the same key get the first one's answer, for a day, also after a"
+    " restart of the server. The key with another body is refused.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}  # fmt: skip
 
 SCORE_EXAMPLES = {
     "one": {
@@ -79,6 +85,9 @@ def describe(app: FastAPI, gateway: Gateway) -> dict[str, Any]:
     _set_limits(known, gateway)
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}}
     found["security"] = [{"key": []}]
+    for operations in found["paths"].values():
+        if "post" in operations:
+            operations["post"].setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
     for path in _OPEN:
         for operation in found["paths"][path].values():
             operation["security"] = []

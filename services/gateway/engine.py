@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -30,7 +30,7 @@ WINDOW = 64
 FRAME_BYTES = 4 * 2**30
 """Decoded frames that wait for a model, of all requests together."""
 
-OnItem: TypeAlias = Callable[[JsonObject], Awaitable[None]]
+OnItem: TypeAlias = Callable[[JsonObject], None]
 """Told of each entry as soon as it is there, in any order."""
 
 _log = logging.getLogger(__name__)
@@ -40,10 +40,11 @@ _log = logging.getLogger(__name__)
 class Order:
     """Whose request it is, and until when (of time.monotonic()) an answer is of use.
 
-    A patient one waits where a queue is full; others are refused.
+    A patient one waits where a queue is full; others are refused. Files are read as those of `files_of`.
     """
 
     owner: str
+    files_of: str = ""
     deadline: float
     request_id: str
     is_patient: bool = False
@@ -82,14 +83,14 @@ class Engine:
     async def _entries(self, request: Checked, order: Order, on_item: OnItem | None) -> list[JsonObject]:
         """In the order of the items."""
         entries: list[JsonObject] = [{}] * len(request.items)
-        shared = SharedVideos(self.videos, request, order.owner, order.deadline)
+        shared = SharedVideos(self.videos, request, order.files_of or order.owner, order.deadline)
         waiting = iter(enumerate(request.items))
 
         async def work() -> None:
             for index, item in waiting:
                 entries[index] = await self._entry(request, index, item, order, shared)
                 if on_item is not None:
-                    await on_item(entries[index])
+                    on_item(entries[index])
 
         try:
             if len(entries) == 1:

@@ -55,7 +55,7 @@ async def metrics(request: Request) -> Response:
 
 
 async def _failing(gateway: Gateway) -> list[str]:
-    failing = []
+    failing = ["draining"] if gateway.desk.is_closing else []
     for name in gateway.models.names:
         model = gateway.models.get(name)
         if model is None or not model.is_ready:

@@ -116,6 +116,8 @@ class Engine:
                 outcome = await self._outcome(request, item, media, order)
             entry = scored(index, label, outcome, request.dimensions, media, decode_ms)
         except Exception as error:
+            if order.is_patient and isinstance(error, StoreUnavailableError):
+                raise  # whoever is patient tries all of it again
             problem = problem_of(error, order.request_id)
             self._metrics.item(request.model_name, problem.kind.code)
             return failed(index, label, problem, order.request_id, request.pointer(index))

@@ -124,6 +124,7 @@ async def delete_file(request: Request, file_id: FileId) -> Response:
     """This API key has it no longer. Jobs that were accepted before can still read it."""
     file, owner = await _own(request, file_id)
     await current(request).shelf.take_from(owner, file.sha256)
+    request.app.state.engine.videos.forget(owner, file.sha256)
     return answer({"id": file.sha256, "object": "file", "deleted": True})
 
 

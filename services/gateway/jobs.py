@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from cluster.store.job_record import Job
 from services.gateway import events
+from services.gateway.jobs_files import let_go
 from services.gateway.jobs_schemas import JobId, JobList, JobView
 from services.gateway.jobs_view import entry, view
 from services.gateway.pages import Cursor, Limit, listing
@@ -126,6 +127,7 @@ async def cancel_job(request: Request, job_id: JobId) -> Response:
         raise Problem(JOB_NOT_FOUND)
     if job.state == "canceled":
         gateway.desk.stop(job_id)
+        await let_go(gateway.shelf, gateway.store.files, job_id)
     return answer(await view(gateway.store.jobs, job))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +11,7 @@ from services.gateway.files_shelf import Shelf
 from services.gateway.problem_kinds import VIDEO
 from services.gateway.problems import JsonObject, Problem
 from services.gateway.state import Gateway
+from services.gateway.videos import data_of
 from services.media.refusal import Code, MediaRefused
 from services.media.sniff import container_of
 
@@ -76,9 +75,12 @@ async def _share(gateway: Gateway, file_id: str, *, owner: str, job_id: str) -> 
 
 async def _inline(gateway: Gateway, url: str, job_id: str) -> JsonObject:
     most = gateway.config.media.max_bytes
-    if len(url) > (most + 3) * 4 // 3 + _SHORT:
-        raise Problem(VIDEO[Code.TOO_LARGE])
-    data = await asyncio.to_thread(_decoded, url)
+    try:
+        data = await asyncio.to_thread(data_of, url, most)
+    except MediaRefused as refused:
+        raise Problem(VIDEO[refused.code]) from None
+    except Problem:
+        data = b""
     if not data:
         return {"data": url if len(url) <= _SHORT else _NO_VIDEO}
     if len(data) > most:
@@ -88,16 +90,6 @@ async def _inline(gateway: Gateway, url: str, job_id: str) -> JsonObject:
         owner_of(job_id), sha256=stored.sha256, size=stored.size, media_type=_media_type(data), facts={}
     )
     return {"file_id": stored.sha256}
-
-
-def _decoded(url: str) -> bytes:
-    head, comma, text = url.partition(",")
-    if not comma or head not in ("data:video/mp4;base64", "data:video/webm;base64"):
-        return b""
-    try:
-        return base64.b64decode(text.encode("ascii"), validate=True)
-    except (binascii.Error, ValueError):
-        return b""
 
 
 def _media_type(data: bytes) -> str:

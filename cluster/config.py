@@ -71,12 +71,23 @@ class PlacementConfig(Config):
     """Replicas of the reward server."""
     gpus_per_reward_replica: NonNegativeFloat = 0
     """GPUs (or a fraction of one) that a replica reserves."""
+    reward_app: str | None = None
+    """Model of a scoring service on the cluster at `address` that scores this run; null: replicas of the run's own."""
     learner_ranks: PositiveInt = 1
     """Data-parallel learner processes. Any number gives the same update, to rounding."""
     gpus_per_learner_rank: NonNegativeFloat = 0
     """GPUs that a rank reserves."""
     max_restarts: Annotated[int, Field(ge=0)] = 10
     """Times that one part may die and be replaced before the run fails."""
+
+    @model_validator(mode="after")
+    def _reward_app_can_be_reached(self) -> Self:
+        if self.reward_app is not None and (self.mode == "in_process" or self.address == "local"):
+            raise ValueError(
+                f"reward_app is {self.reward_app!r}, which runs on a Ray cluster that was there before; set mode: "
+                "split and address to that cluster's, or reward_app: null"
+            )
+        return self
 
 
 class DeadlinesConfig(Config):

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from cluster.config import RunConfig
+from cluster.described_scorer import DescribedScorer
 from cluster.groups import read_pair
 from cluster.latents import write_latents
-from cluster.parts import DescribedScorer, LearnerPart, build_learner, embed_prompts, set_threads
+from cluster.parts import LearnerPart, build_learner, embed_prompts, set_threads
 from cluster.run_directory import RunDirectory
 from policies.errors import WeightsMismatchError
 from policies.generator import LocalGenerator

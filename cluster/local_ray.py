@@ -60,7 +60,7 @@ class RayNeeds:
     @classmethod
     def of_run(cls, placement: PlacementConfig, deadlines: DeadlinesConfig) -> RayNeeds:
         """What the parts of a run reserve."""
-        rewards = placement.reward_replicas
+        rewards = 0 if placement.reward_app else placement.reward_replicas
         return cls(
             address=placement.address,
             cpus=placement.generators * placement.cpus_per_generator + rewards + placement.learner_ranks,
@@ -245,7 +245,10 @@ def _private_settings(token: str) -> dict[str, str | None]:
         "RAY_TRAIN_METRICS_ENABLED": "0",
         "RAY_enable_metrics_collection": "0",
         "RAY_task_events_report_interval_ms": "0",
-        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",  # 0.1 s is Ray's own
+        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.2",  # 0.1 s is Ray's own
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # a replica's model has its own; saves 0.2 ms a call
+        "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",  # one that hangs does not leave in order either
+        "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",  # 10 s is Ray's own, too late for short peaks
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # this machine is not taken away by a cloud
         "SPT_NOENV": "1",  # Ray renames its processes, which would overwrite the environment that the reaper reads
     }

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cluster.config import RunConfig
+from cluster.described_scorer import DescribedScorer
 from cluster.run_directory import RunDirectory
 from policies.generator import LocalGenerator
 from policies.learner import AllReduce, LocalLearner
 from policies.load import load_policy
 from policies.policy import VideoPolicy
 from policies.prompts import load_prompts
-from policies.rewards.model import RewardModel, load_reward_model
-from policies.scorer import LocalScorer
+from policies.rewards.model import load_reward_model
 from policies.types import Prompt, Sampling, Selection, UpdateStats, VideoShape
 from policies.weights import WeightDirectory, weights_hash
 
@@ -158,21 +156,3 @@ def learner_part(
     policy = load_policy(config.policy, seed=config.seed, weight_sets=("policy", "reference"))
     embed_prompts(policy, config)
     return build_learner(config, run_dir, policy, rank=rank, world_size=world_size, all_reduce=all_reduce)
-
-
-class DescribedScorer(LocalScorer):
-    """A local scorer that can say what it scores with."""
-
-    def __init__(self, model: RewardModel, *, fps: float) -> None:
-        super().__init__(model, fps=fps)
-        self._described = {
-            "name": model.name,
-            "revision": model.revision,
-            "files": dict(model.files),
-            "dimensions": list(model.dimensions),
-            "own_scale": None if model.own_scale is None else asdict(model.own_scale),
-        }
-
-    def describe(self) -> dict[str, Any]:
-        """Name, revision, files with their hashes, dimensions and own scale of the reward model."""
-        return self._described

@@ -14,13 +14,16 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle
 
 from cluster.config import RunConfig
-from cluster.errors import PartError
+from cluster.errors import PartError, ReplicaBrokenError
 from cluster.failures import raised_by
 from cluster.handles import as_arguments
-from cluster.reward_server import MAX_ONGOING, is_deployed
+from cluster.reward_server import is_deployed
+from cluster.serving.known_replicas import replicas_of
 from policies.types import Candidate, Scored
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+CALLS_PER_REPLICA = 8  # under way; a replica still runs one at a time
+_NOT_OF_THE_MODEL = {"pid", "facts", "reward"}
 
 
 class RayScorer:
@@ -28,10 +31,10 @@ class RayScorer:
 
     def __init__(self, handle: DeploymentHandle, config: RunConfig, *, app: str) -> None:
         self._handle, self._app = handle, app
-        self._deadline_s = config.deadlines.score_s
-        self._calls = asyncio.Semaphore(MAX_ONGOING * config.placement.reward_replicas)
-        self._described: dict[str, Any] = {}
+        self._deadline_s, self._fps = config.deadlines.score_s, config.sampling.fps
         self._replicas = config.placement.reward_replicas
+        self._calls = asyncio.Semaphore(CALLS_PER_REPLICA * self._replicas)
+        self.described: dict[str, Any] = {}
         self._answered: list[int] = []
 
     async def start(self, *, deadline_s: float) -> None:
@@ -42,7 +45,9 @@ class RayScorer:
             raise raised_by("the reward server", error) from error
         if isinstance(answer, str):
             raise PartError(f"the reward server does not answer: {answer}")
-        self._described = answer
+        self.described = answer
+        if (there := replicas_of(self._app)) > self._replicas:  # a service may have more than the run asks for
+            self._replicas, self._calls = there, asyncio.Semaphore(CALLS_PER_REPLICA * there)
 
     @property
     def pids(self) -> list[int]:
@@ -52,7 +57,7 @@ class RayScorer:
     @property
     def reward_model(self) -> dict[str, Any]:
         """Name, revision and dimensions of the reward model."""
-        return {key: value for key, value in self._described.items() if key != "pid"}
+        return {key: value for key, value in self.described.items() if key not in _NOT_OF_THE_MODEL}
 
     async def score(self, candidates: Sequence[Candidate]) -> list[Scored]:
         """Same order; candidates come back without frames, whose references end here."""
@@ -61,7 +66,7 @@ class RayScorer:
         places, arrays = as_arguments([candidate.frames for candidate in candidates])
         async with self._calls:
             try:
-                answer = await self._call("score", plain, places, *arrays, deadline_s=self._deadline_s)
+                answer = await self._call("score", plain, places, self._fps, *arrays, deadline_s=self._deadline_s)
             except RayTaskError as error:
                 answer = f"{type(error.cause).__name__}: {error.cause}"
         if isinstance(answer, str):
@@ -82,8 +87,10 @@ class RayScorer:
                 return answer
             except TimeoutError:
                 break
-            except RayTaskError:
-                raise  # the replica is well and its code raised: it would again
+            except RayTaskError as error:
+                if not isinstance(error.cause, ReplicaBrokenError):
+                    raise  # the replica is well and its code raised: it would again
+                reason = str(error.cause)
             except (RayError, RayServeException, BackPressureError) as error:
                 reason = f"{type(error).__name__}: {error}"
                 if isinstance(error, DeploymentUnavailableError) and not await asyncio.to_thread(

@@ -95,14 +95,21 @@ class SplitPlacement:
     async def _start_scorer(self) -> None:
         from ray import serve
 
-        from cluster.reward_server import deploy
+        from cluster.reward_server import attach, deploy
         from cluster.scorer import RayScorer
+        from cluster.serving.same_model import check_model
 
-        if not self._session.is_private:
-            self._closing.push_async_callback(asyncio.to_thread, serve.delete, self._name)
-        handle = await asyncio.to_thread(deploy, self._config, self._factories.scorer, app=self._name)
-        self.scorer = RayScorer(handle, self._config, app=self._name)
-        await self.scorer.start(deadline_s=self._config.deadlines.start_s)
+        config, app = self._config, self._config.placement.reward_app or self._name
+        if config.placement.reward_app is not None:
+            handle = await attach(config, app=app)
+        else:
+            if not self._session.is_private:
+                self._closing.push_async_callback(asyncio.to_thread, serve.delete, app)
+            handle = await deploy(config, self._factories.scorer, app=app)
+        self.scorer = RayScorer(handle, config, app=app)
+        await self.scorer.start(deadline_s=config.deadlines.start_s)
+        if config.placement.reward_app is not None:
+            check_model(config.reward, self.scorer.described, app=app)
 
     async def reward_model(self) -> dict[str, Any]:
         """Name, revision, files, dimensions and own scale of the reward model in use."""

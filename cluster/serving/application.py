@@ -19,7 +19,7 @@ from cluster.factories import Named
 from cluster.serving.deployment import Autoscaling, Deployment
 from cluster.serving.replica import Replica, RewardReplica, load_error
 from cluster.serving.router import LeastBusy
-from policies.errors import OnlineVPOError, StallError
+from policies.errors import InputError, OnlineVPOError, StallError
 
 DEPLOYMENT = "reward"  # each application has this one deployment
 MOST_ONGOING = 1000  # calls that a replica accepts; it runs one at a time, and runs must not take all places
@@ -51,6 +51,15 @@ def application(replica: Replica, **options: Any) -> serve.Application:
     )
 
 
+def run_application(app: serve.Application, name: str) -> None:
+    """Tells Serve what should run under a name, and returns at once. Call it in a thread."""
+    serve.run_many(
+        [serve.RunTarget(app, name=name, route_prefix=None)],
+        wait_for_ingress_deployment_creation=False,
+        wait_for_applications_running=False,
+    )
+
+
 def deploy(deployment: Deployment) -> None:
     """Tells Serve what should run, in place of what runs under that name, and returns at once. Call it in a thread."""
     replica = Replica(
@@ -69,11 +78,7 @@ def deploy(deployment: Deployment) -> None:
         graceful_shutdown_timeout_s=DRAIN_S,
         **_replicas(deployment),
     )
-    serve.run_many(
-        [serve.RunTarget(app, name=deployment.name, route_prefix=None)],
-        wait_for_ingress_deployment_creation=False,
-        wait_for_applications_running=False,
-    )
+    run_application(app, deployment.name)
 
 
 def _replicas(deployment: Deployment) -> dict[str, Any]:
@@ -103,8 +108,11 @@ def _has_room(deployment: Deployment) -> bool:
     )
 
 
-async def until_running(name: str, *, deadline: float) -> None:
+async def until_running(name: str, *, what: str, deadline: float) -> None:
     """Returns when every replica of the newest version has its model loaded and older ones are gone.
+
+    Args:
+        what: the application, for error messages.
 
     Raises:
         OnlineVPOError: what the model raised while it loaded, or why Serve gave up.
@@ -115,23 +123,24 @@ async def until_running(name: str, *, deadline: float) -> None:
         status = (await asyncio.to_thread(serve.status)).applications.get(name)
         if status is not None:
             message = _message(status)
-            if error := _failure(name, status, message):
+            if error := _failure(what, status, message):
                 raise error
             if _is_settled(status):
                 return
         await asyncio.sleep(POLL_S)
-    raise StallError(f"the reward model {name!r} is not up in time; Serve says: {message or 'nothing'}")
+    raise StallError(f"{what} is not up in time; Ray Serve says: {message or 'nothing'}")
 
 
 def _message(status: ApplicationStatusOverview) -> str:
     return "\n".join(filter(None, [*(one.message for one in status.deployments.values()), status.message]))
 
 
-def _failure(name: str, status: ApplicationStatusOverview, message: str) -> OnlineVPOError | None:
+def _failure(what: str, status: ApplicationStatusOverview, message: str) -> OnlineVPOError | None:
+    loading = load_error(what, message)
+    if isinstance(loading, InputError):
+        return loading  # Serve would try again; input that cannot be used stays so
     if status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-        return load_error(f"the reward model {name!r}", message) or PartError(
-            f"the reward model {name!r} did not start: {message}"
-        )
+        return loading or PartError(f"{what} did not start: {message}")
     return None
 
 

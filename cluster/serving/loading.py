@@ -1,16 +1,14 @@
-"""What a replica loads, in its own process: a service's reward model, or the scorer of a run."""
+"""What a replica of a service loads in its own process, and does in its thread."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from cluster.config import RunConfig
-from cluster.factories import RewardScorer
-from cluster.parts import DescribedScorer
+from cluster.described_scorer import DescribedScorer
 from cluster.serving.batch_scorer import BatchScorer
 from cluster.serving.deployment import Deployment
 from cluster.serving.values import BatchResult, ScoreItem
@@ -44,23 +42,3 @@ class ModelWork:
     def score(self, candidates: Sequence[Candidate], fps: float) -> list[Scored]:
         """Scores a group as a run's own replica would."""
         return self._loop.run_until_complete(DescribedScorer(self._model, fps=fps).score(candidates))
-
-
-class ScorerWork:
-    """The scorer that a run brings, for this run alone."""
-
-    def __init__(self, config: RunConfig, build: Callable[[RunConfig], RewardScorer]) -> None:
-        self._scorer = build(config)
-        self._loop = asyncio.new_event_loop()
-
-    def describe(self) -> dict[str, Any]:
-        """What the scorer says it scores with."""
-        return self._scorer.describe()
-
-    def run(self, items: Sequence[ScoreItem]) -> BatchResult:
-        """Nobody but the run knows this replica."""
-        raise NotImplementedError("a run's own replica scores groups only")
-
-    def score(self, candidates: Sequence[Candidate], fps: float) -> list[Scored]:
-        """Scores a group; the scorer was built for the run's frame rate."""
-        return self._loop.run_until_complete(self._scorer.score(candidates))

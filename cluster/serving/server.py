@@ -120,7 +120,7 @@ class ModelServer:
 
         deadline = time.monotonic() + self._start_s
         await asyncio.to_thread(deploy, deployment)
-        await until_running(deployment.name, deadline=deadline)
+        await until_running(deployment.name, what=f"the reward model {deployment.name!r}", deadline=deadline)
         forward = self._forwards.get(deployment.name) or RemoteForward(deployment.name)
         await forward.describe(deadline=deadline)
         self._forwards[deployment.name] = forward

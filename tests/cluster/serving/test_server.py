@@ -1,4 +1,4 @@
-"""On real Ray Serve, over toy models: one session for the module."""
+"""On real Ray Serve, over toy models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from cluster.local_ray import RayNeeds, RaySession
+from cluster.local_ray import RaySession
 from cluster.serving.deployment import Deployment
 from cluster.serving.server import ModelServer
 from cluster.serving.values import BatchResult, FailureCode, Forward, ScoreItem, Scores
@@ -24,7 +24,7 @@ from tests.cluster.serving.toy_models import Toy
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="package"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
 ]
 
@@ -43,17 +43,11 @@ async def score(forward: Forward, *items: ScoreItem, seconds: float = 60.0) -> B
     return await forward.run(items, deadline=time.monotonic() + seconds)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelServer]:
-    deployments = [toy(replicas=2)]
-    session = RaySession(RayNeeds.of_service("local", deployments * 4, start_s=START_S))
-    await session.open()
-    try:
-        started = await ModelServer.start(deployments, start_s=START_S)
-        yield started
-        await started.close()
-    finally:
-        await session.close()
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
+async def server(session: RaySession) -> AsyncIterator[ModelServer]:
+    started = await ModelServer.start([toy(replicas=2)], start_s=START_S)
+    yield started
+    await started.close()
 
 
 async def test_a_batch_comes_back_in_order_small_or_large(server: ModelServer) -> None:

@@ -37,6 +37,7 @@ from services.outcome import (
 )
 from services.reward_commands import rewards
 from services.score import score
+from services.serve import serve
 from services.stdout import stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -239,6 +240,18 @@ def shapes() -> None:
 
 
 @shapes.command()
+@click.option("--output-dir", metavar="DIR", required=True, help="Where the mp4 files go.")
+@json_option
+def clips(output_dir: str, as_json: bool) -> Outcome:
+    """Render the example clips that `onlinevpo score shapes:NAME` names."""
+    from policies.shapes.clips import CLIPS, write_clips
+
+    write_clips(Path(output_dir))
+    text = "\n".join(f"shapes:{name}  {clip.prompt}" for name, clip in CLIPS.items())
+    return Outcome(json={"folder": output_dir, "clips": {name: clip.prompt for name, clip in CLIPS.items()}}, text=text)
+
+
+@shapes.command()
 @click.argument("stage", type=click.Choice(["vae", "text", "policy", "reward", "all"]), default="all")
 @click.option("--output-dir", metavar="DIR", required=True, help="Where the folders policy/ and reward/ go.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -289,6 +302,7 @@ def docs(training: bool, serving: bool) -> Outcome:
 app.add_command(keys)
 app.add_command(rewards)
 app.add_command(score)
+app.add_command(serve)
 
 
 def _start(config: RunConfig, controller: Controller | None) -> Outcome:

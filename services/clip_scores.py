@@ -6,13 +6,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from policies.config import RewardModelConfig
 from policies.errors import InputError, NonFiniteError, OnlineVPOError
 from policies.rewards.frames import read_clip
 from policies.rewards.model import RewardModel, load_reward_model, normalised
+from policies.shapes.clips import clip_path
 
 _OPTIONS = {"reward.path": "--weights", "reward.base": "--base"}
 
@@ -60,7 +60,7 @@ def score_clips(
 
 
 def _score(model: RewardModel, clip: str, prompt: str, *, stages: bool) -> ClipScore:
-    video = read_clip(Path(clip))
+    video = read_clip(clip_path(clip))
     try:
         scores_D = model.score([model.prepare(video.frames_FHWC, prompt, video.fps)])[0].tolist()
     except InputError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.errors import StoreUnavailableError
 from policies.errors import ClusterError, InputError
 
 if TYPE_CHECKING:  # it brings pydantic, which would double the time of --help
@@ -54,7 +55,7 @@ def exit_code_of_error(error: BaseException) -> int:
         return EXIT_SIGINT
     if isinstance(error, InputError):
         return EXIT_INPUT
-    return EXIT_CLUSTER if isinstance(error, ClusterError) else EXIT_FAILED
+    return EXIT_CLUSTER if isinstance(error, ClusterError | StoreUnavailableError) else EXIT_FAILED
 
 
 def result_json(result: RunEnd, seed: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from services.yaml_source import Document, Problem, dotted
 
 _WITHOUT_FILE = "onlinevpo serve"
 OF_A_RUN = ("weights", "combine", "calibration_samples", "also")
+_ANY = ("0.0.0.0", "::")
 _HERE = ("data_dir", "store")  # like a run's output_dir: where the command is run, not where the file lies
 
 
@@ -108,6 +109,12 @@ def _host_problems(values: dict[str, Any], bad: set[str]) -> Iterator[Problem]:
     host = values.get("host")
     if isinstance(host, str) and "host" not in bad and not host.strip():
         yield Problem(key="host", text="is empty; give an address of this machine, such as 127.0.0.1")
+    elif host in _ANY and not values.get("allowed_hosts") and not bad & {"host", "allowed_hosts"}:
+        yield Problem(
+            key="host",
+            text=f"{host} listens on every address of this machine; set allowed_hosts to the names and addresses that "
+            "callers use, for requests to others are refused",
+        )
 
 
 def _folder_problems(key: str, folder: Path) -> Iterator[Problem]:

@@ -40,6 +40,7 @@ def test_nothing_executable_is_loaded_and_no_shell_is_used(path: Path) -> None:
 
 
 def test_package_files_hold_a_docstring_only() -> None:
+    """The client alone is a library to others, and names what they may use."""
     for path in SOURCES:
-        if path.name == "__init__.py":
+        if path.name == "__init__.py" and path.parent.name != "client":
             assert re.fullmatch(r'\s*""".*"""\s*', path.read_text(), re.DOTALL), path

@@ -1,0 +1,185 @@
+"""`Client`: the service's calls, one after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+import httpx2
+
+from services.client import calls
+from services.client.calls import Items, Uploads
+from services.client.comparison import Comparison
+from services.client.events import Listening, listen
+from services.client.results import Event, File, Job, Model, Score, ScoreOrError
+from services.client.settings import TIMEOUT_S, address, authorization, options
+from services.client.steps import Plan, T, work
+from services.client.transport import run
+from services.client.videos import Video, content_of
+
+
+class Client:
+    """Scores videos with a service. Threads may share one.
+
+        with Client("http://127.0.0.1:8000") as client:
+            print(client.score(video=Path("clip.mp4"), prompt="a red circle moving left slowly").reward)
+
+    Calls that meet a lost connection, a full queue or a restart are repeated until their time is over; a call that was
+    done already is not done twice.
+
+    Args:
+        base_url: of the service; by default what ONLINEVPO_URL says, else http://127.0.0.1:8000.
+        api_key: by default what ONLINEVPO_API_KEY says.
+        timeout_s: what a call may take in all, repetitions included, unless it says otherwise.
+        transport: for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self._http = httpx2.Client(
+            base_url=address(base_url), headers=authorization(api_key), transport=transport, follow_redirects=False
+        )
+        self._timeout_s, self._uploads = timeout_s, Uploads()
+        self.files, self.jobs = Files(self), Jobs(self)
+
+    def score(
+        self,
+        *,
+        video: Video,
+        prompt: str,
+        model: str | None = None,
+        dimensions: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Score:
+        """Scores one video: a Path, the bytes of one, the id of an uploaded file, or root/path.
+
+        Raises:
+            ApiError: the service refused it, and why. Unreachable, TimedOut: there was no answer in time.
+        """
+        item = calls.Item(video=video, prompt=prompt)
+        given = options(model=model, dimensions=dimensions)
+        return self._run(calls.score(item, given, self._uploads, deadline=self._deadline(timeout_s)))
+
+    def score_many(
+        self,
+        items: Items,
+        *,
+        model: str | None = None,
+        dimensions: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> list[ScoreOrError]:
+        """Scores videos with their prompts, in order. Each video is uploaded once, however often it occurs.
+
+        A video that cannot be scored has its error in its place; what goes wrong with the whole call is raised.
+        """
+        given = options(model=model, dimensions=dimensions)
+        return self._run(calls.score_many(items, given, self._uploads, deadline=self._deadline(timeout_s)))
+
+    def compare(
+        self,
+        prompt: str,
+        videos: Sequence[Video],
+        *,
+        model: str | None = None,
+        tie_margin: float | None = None,
+        timeout_s: float | None = None,
+    ) -> Comparison:
+        """Ranks videos that were made from one prompt."""
+        given = options(model=model, tie_margin=tie_margin)
+        plan = calls.compare(prompt, videos, given, self._uploads, deadline=self._deadline(timeout_s))
+        return Comparison.of(self._run(plan))
+
+    def models(self) -> list[Model]:
+        """The models that the service has."""
+        return self._run(calls.models(deadline=self._deadline(None)))
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _deadline(self, timeout_s: float | None) -> float:
+        return time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+
+    def _run(self, plan: Plan[T]) -> T:
+        return run(plan, self._http)
+
+
+class Files:
+    """Uploaded videos."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def upload(self, video: Video, *, timeout_s: float | None = None) -> File:
+        """Brings a video to the service, as a stream; the same bytes again cost nothing and have the same id."""
+        content = run(work(lambda: content_of(video)), self._client._http)
+        if content is None:
+            raise ValueError("pass a Path or bytes to upload")
+        deadline = self._client._deadline(timeout_s)
+        return self._client._run(calls.upload(content, self._client._uploads, deadline=deadline))
+
+    def list(self) -> list[File]:
+        """The files of this API key."""
+        return self._client._run(calls.files(deadline=self._client._deadline(None)))
+
+    def delete(self, file_id: str) -> None:
+        """Takes a file away from this API key."""
+        deadline = self._client._deadline(None)
+        self._client._run(calls.delete_file(file_id, self._client._uploads, deadline=deadline))
+
+
+class Jobs:
+    """Requests that are worked on in the background."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def submit(
+        self,
+        items: Items,
+        *,
+        model: str | None = None,
+        dimensions: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Job:
+        """Begins to score videos with their prompts in the background."""
+        given = options(model=model, dimensions=dimensions)
+        deadline = self._client._deadline(timeout_s)
+        return self._client._run(calls.submit(items, given, self._client._uploads, deadline=deadline))
+
+    def get(self, job_id: str) -> Job:
+        """How a job stands."""
+        return self._client._run(calls.job(job_id, deadline=self._client._deadline(None)))
+
+    def list(self) -> list[Job]:
+        """The jobs of this API key, newest first, without their scores."""
+        return self._client._run(calls.jobs(deadline=self._client._deadline(None)))
+
+    def wait(self, job_id: str, *, timeout_s: float = 3600.0) -> Job:
+        """The job once it has ended. Raises TimedOut; the job then goes on."""
+        return self._client._run(calls.wait(job_id, deadline=time.monotonic() + timeout_s))
+
+    def events(self, job_id: str, *, after: int = 0, timeout_s: float = 3600.0) -> Iterator[Event]:
+        """What happens to a job, to its end. A lost connection is taken up again where it was."""
+        listening = Listening(job_id, after=after, deadline=time.monotonic() + timeout_s)
+        return listen(self._client._http, listening, lambda: self.get(job_id).has_ended)
+
+    def cancel(self, job_id: str) -> Job:
+        """Ends a job that has not ended; the answer says how it stands."""
+        return self._client._run(calls.cancel(job_id, deadline=self._client._deadline(None)))

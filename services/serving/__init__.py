@@ -1,0 +1,1 @@
+"""`onlinevpo serve`: the parts of a scoring service, put together, started, watched and ended."""

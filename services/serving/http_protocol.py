@@ -1,0 +1,99 @@
+"""HTTP/1.1 as uvicorn speaks it, with bounds on what a request may send before anyone has looked at it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from asyncio.events import TimerHandle
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+HEADER_BYTES = 32 * 1024
+HEADERS_S = 15.0
+_AROUND_A_HEADER = 4  # colon, space, line end
+_SECURITY_HEADERS = (
+    b"content-type: application/problem+json\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+    b"content-security-policy: default-src 'none'; frame-ancestors 'none'\r\nconnection: close\r\n"
+)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Closes connections whose request line and headers are too long or take too long to come."""
+
+    _raw_bytes = 0  # since the last request was whole, as long as its headers are not
+    _header_bytes = 0  # as they were read
+    _is_in_body = False
+    _headers_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_in_body:
+            self._await_headers()
+            self._raw_bytes += len(data)
+        super().data_received(data)
+        if not self._is_in_body and self._raw_bytes > HEADER_BYTES and not self.transport.is_closing():
+            self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        self._header_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + _AROUND_A_HEADER)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._is_in_body = True
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_in_body, self._raw_bytes = False, 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """A problem like all others; nothing of the request is in it."""
+        problem = {
+            "type": "/problems/bad_request",
+            "title": "Bad request",
+            "status": 400,
+            "detail": f"This is no HTTP/1.1 request, or its headers are longer than {HEADER_BYTES} bytes.",
+            "code": "bad_request",
+            "request_id": secrets.token_hex(16),
+            "retryable": False,
+        }
+        body = json.dumps(problem).encode()
+        length = b"content-length: %d\r\n\r\n" % len(body)
+        self.transport.write(b"".join((STATUS_LINE[400], _SECURITY_HEADERS, length, body)))
+        self.transport.close()
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > HEADER_BYTES:
+            raise ValueError("headers too long")  # the parser turns it into its own error, and that into a 400
+
+    def _await_headers(self) -> None:
+        if self._headers_timer is None:
+            self._headers_timer = self.loop.call_later(HEADERS_S, self._close)
+
+    def _stop_waiting(self) -> None:
+        if self._headers_timer is not None:
+            self._headers_timer.cancel()
+            self._headers_timer = None
+
+    def _close(self) -> None:
+        self._headers_timer = None
+        if not self.transport.is_closing():
+            self.transport.close()

@@ -1,0 +1,124 @@
+"""`onlinevpo serve` with a real Ray, asked over real connections."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+from policies.shapes.clips import CLIPS, clip_path
+from services.client import Client, Score, Unauthenticated, VideoRefused
+from tests.services.serving.running_server import RunningServer
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+CIRCLE, PROMPT = clip_path("shapes:circle"), CLIPS["circle"].prompt
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    running = RunningServer(tmp_path_factory.mktemp("serve"))
+    running.start()
+    yield running
+    running.close()
+
+
+def command(server: RunningServer, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli", *arguments], cwd=server.folder, capture_output=True, text=True,
+        env={**os.environ, **environment}, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_the_ready_line_says_what_a_client_needs_and_nothing_else_is_on_stdout(server: RunningServer) -> None:
+    assert set(server.ready) == {"url", "pid", "models", "version", "key"}
+    assert server.ready["pid"] == server.process.pid and server.ready["models"] == ["shapes"]
+    assert len(server.stdout.read_text().splitlines()) == 1
+
+
+def test_a_video_is_scored_as_in_process(server: RunningServer) -> None:
+    arguments = ("score", "shapes:circle", "--prompt", PROMPT, "--json")
+    here = json.loads(command(server, *arguments).stdout)
+    with server.client() as client:
+        score = client.score(video=CIRCLE, prompt=PROMPT)
+    assert dict(score.raw) == pytest.approx(here["raw"], abs=1e-5)
+    assert score.reward == pytest.approx(here["reward"], abs=1e-5)
+    assert score.model.revision == here["model"]["revision"] and score.usage.frames == 9
+
+
+def test_only_the_address_that_was_asked_for_is_listened_on(server: RunningServer) -> None:
+    listening = {
+        connection.laddr.ip
+        for process in server.family()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    mine = [one.laddr for one in server_process(server).net_connections("inet") if one.status == psutil.CONN_LISTEN]
+    assert (server.port, "127.0.0.1") in [(address.port, address.ip) for address in mine]
+    assert not listening & {"0.0.0.0", "::"}
+
+
+def server_process(server: RunningServer) -> psutil.Process:
+    return psutil.Process(server.process.pid)
+
+
+def test_without_a_key_only_liveness_answers(server: RunningServer) -> None:
+    assert httpx2.get(f"{server.ready['url']}/livez").status_code == 200
+    assert httpx2.get(f"{server.ready['url']}/readyz").status_code == 401
+    with Client(server.ready["url"], api_key="ovpo_" + "0" * 16 + "_" + "0" * 64) as client:
+        with pytest.raises(Unauthenticated):
+            client.models()
+
+
+def test_keys_are_made_and_revoked_while_it_runs(server: RunningServer) -> None:
+    data = ("--data-dir", str(server.folder / "data"), "--json")
+    made = json.loads(command(server, "keys", "create", "--name", "ci", *data).stdout)
+    with Client(server.ready["url"], api_key=made["key"]) as client:
+        assert client.score(video=CIRCLE, prompt=PROMPT).reward
+        assert command(server, "keys", "revoke", made["id"], *data).returncode == 0
+        with pytest.raises(Unauthenticated):
+            while True:  # a good key is remembered for two seconds
+                client.models()
+
+
+def test_a_bad_video_costs_its_neighbours_nothing(server: RunningServer) -> None:
+    with server.client() as client:
+        good, bad, other = client.score_many([(CIRCLE, PROMPT), (b"no video", PROMPT), (CIRCLE, PROMPT)])
+    assert isinstance(good, Score) and isinstance(other, Score) and good.reward == other.reward
+    assert isinstance(bad, VideoRefused)
+
+
+def test_the_command_line_asks_it(server: RunningServer) -> None:
+    arguments = ("score", "shapes:circle", "--prompt", PROMPT, "--server", server.ready["url"], "--json")
+    done = command(server, *arguments, ONLINEVPO_API_KEY=server.key)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert {"clip", "prompt", "raw", "normalised", "reward", "model"} <= set(line)
+    assert line["model"]["name"] == "shapes" and line["model"]["dtype"] == "float32"
+
+
+def test_a_second_one_is_told_that_the_port_is_taken(server: RunningServer, tmp_path: Path) -> None:
+    done = command(server, "serve", "--port", str(server.port), "--data-dir", str(tmp_path))
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith(f"Error: 127.0.0.1:{server.port} is taken by another process")
+
+
+def test_sigterm_ends_it_in_order_and_the_next_start_shows_no_key(tmp_path: Path) -> None:
+    running = RunningServer(tmp_path)
+    try:
+        assert "key" in running.start()
+        family = running.family()
+        assert running.end() == 128 + signal.SIGTERM
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert alive == []
+        assert "key" not in running.start()
+        with running.client() as client:
+            assert client.score(video=CIRCLE, prompt=PROMPT).reward
+        assert running.end(signal.SIGINT) == 128 + signal.SIGINT
+    finally:
+        running.close()

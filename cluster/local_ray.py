@@ -23,12 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from ray._private import auto_init_hook
+from ray._private import auto_init_hook, ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from cluster.config import DeadlinesConfig, PlacementConfig
 from cluster.reaper import TEMPORARY_PREFIX, TOKEN_VARIABLE, Reaper, sweep
 from cluster.serving.deployment import Deployment
+from cluster.serving.loopback import LOOPBACK_VARIABLE
 from policies.errors import ClusterError, InputError
 
 LONGEST_TEMPORARY = 40  # characters; a socket path ends after 107, and Ray adds up to 66
@@ -166,7 +167,7 @@ class RaySession:
 
     def _init_private(self) -> None:
         assert self._temporary is not None
-        with _quiet():
+        with _quiet(), _on_loopback_only():
             ray.init(
                 address="local",
                 _temp_dir=str(self._temporary / "ray"),
@@ -241,6 +242,7 @@ def _private_settings(token: str) -> dict[str, str | None]:
         "RAY_ADDRESS": None,
         "RAY_NAMESPACE": None,
         "RAY_TMPDIR": None,
+        LOOPBACK_VARIABLE: "0",  # for the processes that Ray starts; see _on_loopback_only
         # Nobody looks into a private cluster, so it need not report: idle, it takes 10 % of a core rather than 17 %.
         "RAY_TRAIN_METRICS_ENABLED": "0",
         "RAY_enable_metrics_collection": "0",
@@ -281,6 +283,20 @@ def _wait_for_port(address: str, limit_s: float) -> None:
                     f"no Ray cluster answers at {address!r} ({error}); is it up? placement.address: local starts one"
                 ) from error
         time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def _on_loopback_only() -> Iterator[None]:
+    """Ray listens on 127.0.0.1 alone, as it does of itself where it knows that there is no second node.
+
+    It reads the variable when it is imported, which has happened.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 
 from cluster.failures import describe, rebuild
 from cluster.handles import Place, rows_of
+from cluster.serving.loopback import listen_on_loopback_only
 from cluster.serving.model_thread import ModelThread
 from cluster.serving.turns import Turns
 from cluster.serving.values import BatchResult, ScoreItem
@@ -53,6 +54,7 @@ class RewardReplica:
     """The Serve deployment. It counts as started once its model is loaded, so a rolling restart waits for that."""
 
     async def __init__(self, settings: Replica) -> None:  # type: ignore[misc]  # Serve awaits it
+        listen_on_loopback_only()
         self._thread = ModelThread(stall_s=settings.stall_s)
         self._turns = Turns({CALLERS: settings.callers_weight, RUNS: settings.runs_weight})
         try:

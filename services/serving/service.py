@@ -102,7 +102,7 @@ async def _guard(stack: AsyncExitStack, config: ServeConfig) -> MediaGuard:
         return await stack.enter_async_context(guard)
     except GuardUnavailable as error:
         raise InputError(
-            f"decoders cannot be started: {error}; --unsafe-decode decodes without that protection, for videos of your own"
+            f"decoders cannot be started: {error}; --unsafe-decode does without that protection, for videos of your own"
         ) from error
 
 

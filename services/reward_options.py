@@ -35,6 +35,9 @@ def reward_options(command: Command) -> Command:
                 type=click.Choice(["exact", "published"]),
                 help="Rotary frequencies: exact, or rounded as published (videoreward).",
             ),
+            click.option(
+                "--max-frames", type=click.IntRange(min=1), help="Frames that are looked at, at most (videoscore)."
+            ),
             click.option("--device", help="Torch device.  [default: cuda if there is one, else cpu]"),
         )
     ):
@@ -42,7 +45,7 @@ def reward_options(command: Command) -> Command:
     return command
 
 
-def reward_config(reward: str, **options: str | None) -> RewardModelConfig:
+def reward_config(reward: str, **options: str | int | None) -> RewardModelConfig:
     """The configuration that the options ask for.
 
     Args:
@@ -59,7 +62,7 @@ def reward_config(reward: str, **options: str | None) -> RewardModelConfig:
     names = {setting: name for name, setting in _OPTIONS.items()}
     for setting in given:
         if setting not in kind.model_fields:
-            raise InputError(f"--{setting} is not for the reward model {reward}; leave it out")
+            raise InputError(f"--{_option(setting)} is not for the reward model {reward}; leave it out")
     if "path" not in given and kind.model_fields["path"].is_required():
         raise InputError(f"--reward {reward} needs --weights: the folder of its published files, or its hub id")
     try:
@@ -67,7 +70,13 @@ def reward_config(reward: str, **options: str | None) -> RewardModelConfig:
     except ValidationError as error:
         item = error.errors(include_url=False)[0]
         setting = str(item["loc"][0])
-        raise InputError(f"--{names.get(setting, setting)}: {item['msg']} for the reward model {reward}") from None
+        raise InputError(
+            f"--{names.get(setting, _option(setting))}: {item['msg']} for the reward model {reward}"
+        ) from None
+
+
+def _option(setting: str) -> str:
+    return setting.replace("_", "-")
 
 
 def default_device() -> str:

@@ -1,19 +1,21 @@
-"""`onlinevpo score`: video files through a reward model, in this process."""
+"""`onlinevpo score`: video files through a reward model, in this process or by a service."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
+from policies.errors import InputError
 from services.options import json_option
-from services.outcome import EXIT_OK, Outcome, error_json, exit_code_of_error
+from services.outcome import Outcome
 from services.reward_options import default_device, reward_config, reward_options
 
-if TYPE_CHECKING:  # they bring torch
+if TYPE_CHECKING:  # they bring torch and pydantic
     from policies.config import RewardModelConfig
-    from policies.rewards.model import RewardModel
-    from services.clip_scores import ClipScore
+    from services.scored_clip import ClipScore
 
 
 @click.command()
@@ -23,70 +25,65 @@ if TYPE_CHECKING:  # they bring torch
 )
 @reward_options
 @click.option("--stages", is_flag=True, help="Add the values between frames and scores.")
+@click.option("--server", metavar="URL", help="Ask this service, with the key in ONLINEVPO_API_KEY.")
+@click.option("--model", "deployment", metavar="NAME", help="Model of the service.  [default: the service's]")
 @json_option
+@click.pass_context
 def score(
+    context: click.Context,
+    /,
     clips: tuple[str, ...],
     prompts: tuple[str, ...],
     stages: bool,
+    server: str | None,
+    deployment: str | None,
     as_json: bool,
     reward: str,
-    **options: str | None,
+    **options: str | int | None,
 ) -> Outcome:
-    """Score the video files CLIP... with a reward model, in this process.
+    """Score the video files CLIP... with a reward model, in this process or, with --server, by a service.
 
-    With --json one object a line for each clip, in their order.
+    CLIP may be a bundled example, such as shapes:circle. With --json one object a line for each clip, in their order.
     """
-    from services.clip_scores import load, prompts_of, score_clips
+    from services.scored_clip import outcome_of, prompts_of
 
     each = prompts_of(clips, prompts)
-    config = reward_config(reward, **options)
-    model = load(config, device=default_device())
-    scores = []
-    for one in score_clips(model, clips, each, stages=stages):
+    if server is None:
+        if deployment is not None:
+            raise InputError("--model names a model of a service; give --server, too, or choose with --reward")
+        scores = _score_here(clips, each, reward_config(reward, **options), stages=stages)
+    else:
+        given = [name for name in ("reward", "stages", *options) if _is_given(context, name)]
+        if given:
+            named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise InputError(
+                f"{named}: a service has settings of its own; leave it out, or choose a model with --model"
+            )
+        scores = _score_remotely(server, clips, each, model=deployment)
+    told = []
+    for one in scores:
         if one.error is not None:
             click.echo(f"Error: {one.error}", err=True)
-        scores.append(one)
-    codes = [exit_code_of_error(one.error) for one in scores if one.error is not None]
-    return Outcome(
-        json=[_line(one, model, config) for one in scores],
-        text=_table(scores, model, config),
-        exit_code=max(codes, default=EXIT_OK),
-    )
+        told.append(one)
+    return outcome_of(told)
 
 
-def _line(one: ClipScore, model: RewardModel, config: RewardModelConfig) -> dict[str, Any]:
-    if one.error is not None:
-        return {"clip": one.clip, "prompt": one.prompt, **error_json(one.error)}
-    line = {
-        "clip": one.clip,
-        "prompt": one.prompt,
-        "raw": dict(one.raw),
-        "normalised": dict(one.normalised),
-        "reward": one.reward,
-        "model": {
-            "name": model.name,
-            "revision": model.revision,
-            "files": dict(model.files),
-            "dtype": config.dtype,
-        },
-    }
-    return line if one.stages is None else line | {"stages": dict(one.stages)}
+def _score_here(
+    clips: Sequence[str], prompts: Sequence[str], config: RewardModelConfig, *, stages: bool
+) -> Iterator[ClipScore]:
+    from services.clip_scores import load, score_clips
+
+    model = load(config, device=default_device())
+    return score_clips(model, clips, prompts, dtype=config.dtype, stages=stages)
 
 
-def _table(scores: list[ClipScore], model: RewardModel, config: RewardModelConfig) -> str:
-    """Normalised scores and the reward, a clip a line; clips without scores were told on stderr."""
-    done = [one for one in scores if one.error is None]
-    if not done:
-        return ""
-    width = max(len("clip"), *(len(one.clip) for one in done))
-    names = [*model.dimensions, "reward"]
-    head = f"{'clip':<{width}}" + "".join(f"  {name:>8}" for name in names)
-    rows = [
-        f"{one.clip:<{width}}"
-        + "".join(
-            f"  {value:>{max(len(name), 8)}.4f}"
-            for name, value in zip(names, [*one.normalised.values(), one.reward], strict=True)
-        )
-        for one in done
-    ]
-    return "\n".join([f"{model.name} {model.revision[:12]}, {config.dtype}", head, *rows])
+def _score_remotely(
+    server: str, clips: Sequence[str], prompts: Sequence[str], *, model: str | None
+) -> Iterator[ClipScore]:
+    from services.remote_scores import score_remotely
+
+    return iter(score_remotely(server, clips, prompts, model=model))
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not ParameterSource.DEFAULT

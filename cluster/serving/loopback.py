@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Set to 0 in the environment of Ray's processes, they listen on 127.0.0.1 alone; Serve's replicas do not look at it."""
+"""0 in the environment of Ray's processes: they listen on 127.0.0.1 alone. Serve's replicas do not look at it."""
 
 
 def listen_on_loopback_only() -> None:

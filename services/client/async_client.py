@@ -87,8 +87,7 @@ class AsyncClient:
     ) -> Comparison:
         """Ranks videos that were made from one prompt."""
         given = options(model=model, tie_margin=tie_margin)
-        plan = calls.compare(prompt, videos, given, self._uploads, deadline=self._deadline(timeout_s))
-        return Comparison.of(await self._run(plan))
+        return await self._run(calls.compare(prompt, videos, given, self._uploads, deadline=self._deadline(timeout_s)))
 
     async def models(self) -> list[Model]:
         """The models that the service has."""

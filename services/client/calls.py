@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
-from services.client.errors import ApiError, TimedOut
+from services.client.comparison import Comparison
+from services.client.errors import ApiError, TimedOut, TooLarge, VideoRefused
 from services.client.results import Event, File, Job, Model, Score, ScoreOrError, scores_of
 from services.client.steps import Answer, Pause, Plan, Request, answered, get, pause_s, post, work
 from services.client.videos import INLINE_BYTES, Content, Video, content_of, reference
@@ -61,22 +62,25 @@ def _score_part(
 ) -> Plan[list[ScoreOrError]]:
     """Items that the service could not score at the moment are sent again, in a request of their own."""
     bodies = yield from _bodies(items, uploads, deadline=deadline, inline=inline)
-    results = yield from _scored(bodies, options, deadline=deadline)
+    results: dict[int, ScoreOrError] = {index: body for index, body in bodies.items() if isinstance(body, ApiError)}
+    wanted = {index: body for index, body in bodies.items() if not isinstance(body, ApiError)}
     attempt = 0
-    while again := [index for index, result in enumerate(results) if _is_worth_another_try(result)]:
-        after = max(getattr(results[index], "retry_after", None) or 0.0 for index in again)
+    while wanted:
+        try:
+            scored = yield from _scored(list(wanted.values()), options, deadline=deadline)
+        except ApiError:
+            if not attempt:
+                raise
+            break  # the first answer stands
+        results |= dict(zip(wanted, scored, strict=True))
+        wanted = {index: body for index, body in wanted.items() if _is_worth_another_try(results[index])}
+        after = max((getattr(results[index], "retry_after", None) or 0.0 for index in wanted), default=0.0)
         seconds = max(after, pause_s(attempt))
-        if time.monotonic() + seconds >= deadline:
+        if not wanted or time.monotonic() + seconds >= deadline:
             break
         yield Pause(seconds=seconds)
-        try:
-            newer = yield from _scored([bodies[index] for index in again], options, deadline=deadline)
-        except ApiError:
-            break  # the first answer stands
-        for index, result in zip(again, newer, strict=True):
-            results[index] = result
         attempt += 1
-    return results
+    return [results[index] for index in range(len(items))]
 
 
 def _is_worth_another_try(result: ScoreOrError) -> bool:
@@ -109,42 +113,60 @@ def score(item: Item, options: Mapping[str, Any], uploads: Uploads, *, deadline:
 
 def compare(
     prompt: str, videos: Sequence[Video], options: Mapping[str, Any], uploads: Uploads, *, deadline: float
-) -> Plan[JsonObject]:
-    """The ranking of videos of one prompt, as the service gives it."""
+) -> Plan[Comparison]:
+    """The ranking of videos of one prompt. Raises the ApiError of a video that leaves fewer than two."""
     items = [Item(prompt=prompt, video=video) for video in videos]
     bodies = yield from _bodies(items, uploads, deadline=deadline, inline=False)
-    body = {**options, "prompt": prompt, "videos": [one["video"] for one in bodies]}
+    refused = {index: body for index, body in bodies.items() if isinstance(body, ApiError)}
+    sent = {index: body for index, body in bodies.items() if not isinstance(body, ApiError)}
+    if refused and len(sent) < 2:
+        raise next(iter(refused.values()))
+    body = {**options, "prompt": prompt, "videos": [one["video"] for one in sent.values()]}
     answer = yield from answered(post(COMPARE, body), deadline=deadline)
-    value: JsonObject = answer.json()
-    return value
+    return Comparison.of(answer.json(), sent=list(sent), refused=refused)
 
 
 def submit(items: Items, options: Mapping[str, Any], uploads: Uploads, *, deadline: float) -> Plan[Job]:
-    """A job that scores them in the background."""
+    """A job that scores them in the background. Raises the ApiError of a video that cannot be uploaded."""
     wanted = [item if isinstance(item, Item) else Item(video=item[0], prompt=item[1]) for item in items]
     bodies = yield from _bodies(wanted, uploads, deadline=deadline, inline=False)
-    request = post(SCORE, {**options, "items": bodies}, headers={"Prefer": "respond-async"})
+    for body in bodies.values():
+        if isinstance(body, ApiError):
+            raise body
+    request = post(SCORE, {**options, "items": list(bodies.values())}, headers={"Prefer": "respond-async"})
     answer = yield from answered(request, deadline=deadline)
     return Job.of(answer.json())
 
 
-def _bodies(items: Sequence[Item], uploads: Uploads, *, deadline: float, inline: bool) -> Plan[list[JsonObject]]:
-    """Items as requests have them. Every video is uploaded once, however many items and calls name it."""
-    bodies = []
-    for item in items:
-        content = yield from work(partial(content_of, item.video))
-        if content is None:
-            assert isinstance(item.video, str)
-            video = dict(reference(item.video))
-        elif inline and content.size <= INLINE_BYTES:
-            video = {"data": (yield from work(content.data_url))}
-        else:
-            if content.id not in uploads.known:
-                yield from upload(content, uploads, deadline=deadline)
-            video = {"file_id": content.id}
+def _bodies(
+    items: Sequence[Item], uploads: Uploads, *, deadline: float, inline: bool
+) -> Plan[dict[int, JsonObject | ApiError]]:
+    """Items as requests have them; an error for one whose video is refused when it is uploaded.
+
+    Every video is uploaded once, however many items and calls name it.
+    """
+    bodies: dict[int, JsonObject | ApiError] = {}
+    for index, item in enumerate(items):
+        try:
+            video = yield from _video(item.video, uploads, deadline=deadline, inline=inline)
+        except (VideoRefused, TooLarge) as refused:
+            bodies[index] = refused
+            continue
         body: JsonObject = {"prompt": item.prompt, "video": video}
-        bodies.append(body if item.id is None else body | {"id": item.id})
+        bodies[index] = body if item.id is None else body | {"id": item.id}
     return bodies
+
+
+def _video(video: Video, uploads: Uploads, *, deadline: float, inline: bool) -> Plan[Mapping[str, str]]:
+    content = yield from work(partial(content_of, video))
+    if content is None:
+        assert isinstance(video, str)
+        return reference(video)
+    if inline and content.size <= INLINE_BYTES:
+        return {"data": (yield from work(content.data_url))}
+    if content.id not in uploads.known:
+        yield from upload(content, uploads, deadline=deadline)
+    return {"file_id": content.id}
 
 
 def upload(content: Content, uploads: Uploads, *, deadline: float) -> Plan[File]:

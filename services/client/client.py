@@ -94,8 +94,7 @@ class Client:
     ) -> Comparison:
         """Ranks videos that were made from one prompt."""
         given = options(model=model, tie_margin=tie_margin)
-        plan = calls.compare(prompt, videos, given, self._uploads, deadline=self._deadline(timeout_s))
-        return Comparison.of(self._run(plan))
+        return self._run(calls.compare(prompt, videos, given, self._uploads, deadline=self._deadline(timeout_s)))
 
     def models(self) -> list[Model]:
         """The models that the service has."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from services.client.errors import ApiError
 from services.client.results import Model, ScoreOrError, scores_of
 
 
@@ -43,10 +44,12 @@ class Comparison:
         return self.ranking[0].index
 
     @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Self:
+    def of(cls, value: Mapping[str, Any], *, sent: Sequence[int], refused: Mapping[int, ApiError]) -> Self:
+        """`sent`: numbers of the videos that the service was asked about; `refused`: those that it did not take."""
+        scores: dict[int, ScoreOrError] = {**refused, **dict(zip(sent, scores_of(value), strict=True))}
         return cls(
-            ranking=tuple(Place(**place) for place in value["ranking"]),
-            scores=tuple(scores_of(value)),
+            ranking=tuple(Place(**{**place, "index": sent[place["index"]]}) for place in value["ranking"]),
+            scores=tuple(scores[index] for index in sorted(scores)),
             tie=value["tie"],
             tie_margin=value["tie_margin"],
             model=Model.of(value["model"]),

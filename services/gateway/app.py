@@ -77,6 +77,7 @@ def create_app(gateway: Gateway, *, access_log: bool = False) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gateway: Gateway = app.state.gateway
     tasks = GatewayTasks(gateway, ScoreWork(gateway, app.state.engine))
+    app.state.tasks = tasks
     await tasks.start()
     yield
     await tasks.stop(gateway.config.drain_s)

@@ -101,7 +101,7 @@ def _model(gateway: Gateway, name: str) -> ScoringModel:
 def _view(request: Request, name: str, model: ScoringModel) -> JsonObject:
     facts, restarts = model.facts, request.app.state.restarts
     state: dict[str, Any] = {
-        "object": "model", "dimensions": list(facts.dimensions), "dtype": facts.dtype, "ready": model.is_ready,
+        "object": "model", "dimensions": list(facts.dimensions), "ready": model.is_ready,
         "queued": model.queued, "restarting": restarts.is_running(name),
         "default": name == current(request).models.default,
     }  # fmt: skip

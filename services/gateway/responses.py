@@ -50,6 +50,7 @@ class ModelName(_Closed):
     model: str = Field(description="Of the reward model itself.", examples=["shapes"])
     revision: str = Field(description="Changes with everything that scores depend on.", examples=[_HASH])
     files: dict[str, str] = Field(description="SHA-256 of each file.", examples=[{"model.safetensors": _HASH}])
+    dtype: str = Field(description="Precision of the network.", examples=["float32"])
 
 
 class ItemModel(_Closed):
@@ -144,7 +145,6 @@ class ModelView(ModelName):
 
     object: Literal["model"]
     dimensions: list[str] = Field(examples=[["VQ", "MQ", "TA"]])
-    dtype: str = Field(examples=["float32"])
     ready: bool = Field(description="Whether it could score now.")
     queued: int = Field(description="Items that wait for it.")
     restarting: bool

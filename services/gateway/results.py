@@ -64,7 +64,10 @@ def failed(index: int, label: str, problem: Problem, request_id: str, pointer: s
 
 def model_of(facts: ModelFacts) -> JsonObject:
     """Which model it was."""
-    return {"name": facts.name, "model": facts.model, "revision": facts.revision, "files": dict(facts.files)}
+    return {
+        "name": facts.name, "model": facts.model, "revision": facts.revision, "files": dict(facts.files),
+        "dtype": facts.dtype,
+    }  # fmt: skip
 
 
 def usage_of(entries: Sequence[JsonObject]) -> JsonObject:

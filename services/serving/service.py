@@ -32,8 +32,10 @@ FIRST_KEY = "first"
 class Service:
     """Everything that answers. `async with Service.open(...) as service:` has it up, and down again."""
 
-    def __init__(self, config: ServeConfig, gateway: Gateway, models: ServiceModels, http: HttpServer) -> None:
-        self.config, self.gateway, self.models, self.http = config, gateway, models, http
+    def __init__(self, config: ServeConfig, gateway: Gateway, models: ServiceModels) -> None:
+        self.config, self.gateway, self.models = config, gateway, models
+        self.app = create_app(gateway)
+        self.http = HttpServer(self.app, drain_s=config.drain_s)
         self.url = ""
 
     @classmethod
@@ -57,7 +59,7 @@ class Service:
                 models = await _models(stack, config)
             files = ContentFolder(files_folder(config))
             gateway = Gateway(config=config, store=store, files=files, guard=guard, models=models.pool)
-            service = cls(config, gateway, models, HttpServer(create_app(gateway), drain_s=config.drain_s))
+            service = cls(config, gateway, models)
             stack.push_async_callback(service._stop)
             await service._start(bound)
             yield service
@@ -86,8 +88,9 @@ class Service:
 
     async def _stop(self) -> None:
         """Takes nothing new, finishes what runs within the time for draining."""
-        self.gateway.desk.close()
-        await self.http.stop()
+        tasks = getattr(self.app.state, "tasks", None)  # there since the app started
+        handing_back = [] if tasks is None else [tasks.stop(self.config.drain_s)]
+        await asyncio.gather(self.http.stop(), *handing_back)
 
 
 async def _store(stack: AsyncExitStack, config: ServeConfig) -> Store:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 from cluster.serving.batch_scorer import BatchScorer
 from cluster.serving.values import BatchResult, Failure, FailureCode, ModelFacts, ScoreItem
@@ -17,7 +18,8 @@ class InProcessModel:
     """Each call is a batch of its own; nothing queues."""
 
     def __init__(self, scorer: BatchScorer) -> None:
-        self._scorer, self._lock = scorer, asyncio.Lock()
+        self._scorer = scorer
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self.is_ready, self.queued = True, 0
 
     @property
@@ -28,7 +30,7 @@ class InProcessModel:
         self, items: Sequence[ScoreItem], *, caller: str, deadline: float, alone: bool = False
     ) -> list[Outcome]:
         begun = time.monotonic()
-        async with self._lock:
+        async with self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):  # tests have a loop each
             waited = 1000 * (time.monotonic() - begun)
             if time.monotonic() > deadline:
                 late = Failure(code=FailureCode.DEADLINE_PASSED, detail="The deadline passed before the item was run.")

@@ -17,7 +17,7 @@ async def test_an_item_gets_its_scores_with_all_that_belongs_to_them(client: htt
     body = response.json()
     (entry,) = body["data"]
     assert (body["object"], body["partial"], body["usage"]["scored"]) == ("list", False, 1)
-    assert set(body["model"]) == {"name", "model", "revision", "files"}
+    assert set(body["model"]) == {"name", "model", "revision", "files", "dtype"}
     assert (entry["index"], entry["id"], entry["object"]) == (0, "mine", "score")
     assert set(entry["scores"]) == {"VQ", "MQ", "TA"}
     assert all(set(score) == {"raw", "normalised"} for score in entry["scores"].values())

@@ -85,7 +85,9 @@ class ShapesReward:
         expected = (config.num_frames, config.size, config.size, 3)
         if frames_FHWC.dtype != np.uint8 or frames_FHWC.shape != expected:
             raise InputError(
-                f"frames are {frames_FHWC.dtype} {frames_FHWC.shape}; this reward model takes uint8 {expected} (FHWC)"
+                f"frames are {frames_FHWC.dtype} {frames_FHWC.shape}; this reward model takes uint8 {expected} (FHWC)",
+                public=f"The model takes videos of exactly {config.num_frames} frames of {config.size}x{config.size} "
+                "pixels.",
             )
         parse_prompt(prompt)
         # a copy, since arrays from an object store are read-only

@@ -58,7 +58,9 @@ def parse_prompt(text: str) -> Attributes:
     if len(words) != 6 or words[0] != "a" or words[3] != "moving":
         raise InputError(
             f"prompt {text!r} is not of the moving-shapes world, which knows only {form!r}; "
-            "write it like 'a red circle moving left slowly'."
+            "write it like 'a red circle moving left slowly'.",
+            public=f"The prompt is not of the moving-shapes world, which knows only {form!r}; "
+            "write it like 'a red circle moving left slowly'.",
         )
     found = dict(zip(VALUES, (words[1], words[2], words[4], words[5]), strict=True))
     for name, value in found.items():
@@ -66,7 +68,10 @@ def parse_prompt(text: str) -> Attributes:
             near = difflib.get_close_matches(value, VALUES[name], n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             known = ", ".join(VALUES[name])
-            raise InputError(f"prompt {text!r}: {value!r} is no {name} of this world; {hint}Use one of {known}.")
+            raise InputError(
+                f"prompt {text!r}: {value!r} is no {name} of this world; {hint}Use one of {known}.",
+                public=f"The prompt's {name} is not of the moving-shapes world; use one of {known}.",
+            )
     return Attributes(**found)
 
 

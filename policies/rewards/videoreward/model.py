@@ -119,7 +119,10 @@ class VideoReward:
             InputError: frames of another type, too few or too narrow, or a prompt that holds a reward token.
         """
         if frames_FHWC.dtype != np.uint8 or frames_FHWC.ndim != 4 or frames_FHWC.shape[-1] != 3:
-            raise InputError(f"frames are {frames_FHWC.dtype} {frames_FHWC.shape}; expected uint8 (F, H, W, 3)")
+            raise InputError(
+                f"frames are {frames_FHWC.dtype} {frames_FHWC.shape}; expected uint8 (F, H, W, 3)",
+                public="The model takes videos in 8-bit RGB.",
+            )
         indices = frame_indices(len(frames_FHWC), fps, self._rules)
         return self._input(torch.from_numpy(frames_FHWC[indices]), prompt)
 

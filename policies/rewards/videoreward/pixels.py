@@ -62,9 +62,15 @@ def frame_indices(total: int, fps: float, rules: FrameRules) -> list[int]:
         InputError: fewer than two frames, or no usable rate.
     """
     if not (math.isfinite(fps) and fps > 0):
-        raise InputError(f"the clip's frame rate is {fps}; it must be a positive number of frames per second")
+        raise InputError(
+            f"the clip's frame rate is {fps}; it must be a positive number of frames per second",
+            public="The video's frame rate must be a positive number of frames per second.",
+        )
     if total < 2:
-        raise InputError(f"the clip has {total} frame{'s' * (total != 1)}; VideoReward needs at least 2")
+        raise InputError(
+            f"the clip has {total} frame{'s' * (total != 1)}; VideoReward needs at least 2",
+            public="The model needs videos of at least 2 frames.",
+        )
     if rules.every_frame:
         return list(range(total))
     if rules.num_frames is not None:
@@ -86,7 +92,10 @@ def target_size(height: int, width: int, rules: FrameRules) -> tuple[int, int]:
         InputError: an empty frame, or one side more than 200 times the other.
     """
     if min(height, width) < 1 or max(height, width) / min(height, width) > _MAX_ASPECT_RATIO:
-        raise InputError(f"frames are {height}x{width} pixels; their sides may differ by {_MAX_ASPECT_RATIO} times")
+        raise InputError(
+            f"frames are {height}x{width} pixels; their sides may differ by {_MAX_ASPECT_RATIO} times",
+            public=f"The model takes frames of which one side is at most {_MAX_ASPECT_RATIO} times the other.",
+        )
     factor = rules.factor
     new_height = max(factor, factor * round(height / factor))
     new_width = max(factor, factor * round(width / factor))

@@ -54,7 +54,11 @@ def template_text(kind: str, prompt: str) -> str:
         raise InputError(f"prompt_template_type is {kind!r}; the known ones are: {', '.join(TEMPLATES)}")
     for token in (*REWARD_TOKENS.values(), VIDEO_TOKEN):
         if token in prompt:
-            raise InputError(f"the prompt {prompt!r} holds {token}, at which VideoReward reads its input; remove it")
+            raise InputError(
+                f"the prompt {prompt!r} holds {token}, at which VideoReward reads its input; remove it",
+                public="The prompt must hold none of the tokens at which the model reads its input: "
+                f"{', '.join((*REWARD_TOKENS.values(), VIDEO_TOKEN))}.",
+            )
     return TEMPLATES[kind].format(text_prompt=prompt)
 
 

@@ -79,7 +79,10 @@ class VideoScore:
             InputError: frames of another type, or too few, or a prompt that holds a token which stands for frames.
         """
         if frames_FHWC.dtype != np.uint8 or frames_FHWC.ndim != 4 or frames_FHWC.shape[-1] != 3:
-            raise InputError(f"frames are {frames_FHWC.dtype} {frames_FHWC.shape}; expected uint8 (F, H, W, 3)")
+            raise InputError(
+                f"frames are {frames_FHWC.dtype} {frames_FHWC.shape}; expected uint8 (F, H, W, 3)",
+                public="The model takes videos in 8-bit RGB.",
+            )
         indices = self._reader.indices(len(frames_FHWC), fps)
         return self._reader.read(torch.from_numpy(frames_FHWC[indices]), prompt)
 

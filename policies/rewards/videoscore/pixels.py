@@ -49,7 +49,9 @@ def frame_indices(total: int, *, max_frames: int, rule: FrameRule = "script") ->
         InputError: the clip has no frames.
     """
     if total < 1:
-        raise InputError("the clip has 0 frames; VideoScore needs at least 1")
+        raise InputError(
+            "the clip has 0 frames; VideoScore needs at least 1", public="The model needs videos of at least 1 frame."
+        )
     if rule == "benchmark":
         spaced: list[int] = np.linspace(0, total - 1, max_frames).astype(int).tolist()
         return spaced
@@ -63,7 +65,10 @@ def frame_indices(total: int, *, max_frames: int, rule: FrameRule = "script") ->
 def target_size(height: int, width: int, rules: ImageRules) -> tuple[int, int]:
     """Height and width after resizing. Raises InputError on an empty frame."""
     if min(height, width) < 1:
-        raise InputError(f"frames are {height}x{width} pixels; they need at least one")
+        raise InputError(
+            f"frames are {height}x{width} pixels; they need at least one",
+            public="The model needs frames of at least one pixel.",
+        )
     longest, aspect_ratio = rules.longest_edge, width / height
     if width >= height and width > longest:
         height, width = int(longest / aspect_ratio), longest

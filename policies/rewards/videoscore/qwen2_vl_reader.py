@@ -81,7 +81,10 @@ class Qwen2VLReader:
     def indices(self, total: int, fps: float) -> list[int]:
         """See Reader."""
         if total < 2:
-            raise InputError(f"the clip has {total} frame{'s' * (total != 1)}; VideoScore-Qwen2-VL needs at least 2")
+            raise InputError(
+                f"the clip has {total} frame{'s' * (total != 1)}; VideoScore-Qwen2-VL needs at least 2",
+                public="The model needs videos of at least 2 frames.",
+            )
         indices = frame_indices(total, fps, self._rules)
         if self._max_frames is not None and len(indices) > self._max_frames:
             count = max(2, self._max_frames // 2 * 2)

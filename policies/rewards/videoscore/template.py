@@ -34,7 +34,10 @@ def query_text(prompt: str, *, reserved: tuple[str, ...]) -> str:
     """
     for token in reserved:
         if token in prompt:
-            raise InputError(f"the prompt {prompt!r} holds {token}, which marks a place in the input; remove it")
+            raise InputError(
+                f"the prompt {prompt!r} holds {token}, which marks a place in the input; remove it",
+                public=f"The prompt must hold none of the tokens that mark places in the input: {', '.join(reserved)}.",
+            )
     return _QUERY.format(text_prompt=prompt)
 
 

@@ -31,18 +31,20 @@ async def page_of(
     """The next `limit` entries of an index. `key` gives a member's record, `parse` reads it."""
     if not 1 <= limit <= LARGEST_PAGE:
         raise InputError(f"a page has 1 to {LARGEST_PAGE} entries, not {limit}")
-    members = await records.scan(index, after=_decode(cursor), limit=limit + 1, newest_first=True)
+    members = await records.scan(index, after=decode_cursor(cursor), limit=limit + 1, newest_first=True)
     shown = members[:limit]
     values = await records.read([key(member) for member in shown]) if shown else []
     items = [parse(key(member), value) for member, value in zip(shown, values, strict=True) if value is not None]
-    return Page(items=items, next_cursor=_encode(shown[-1]) if len(members) > limit else None)
+    return Page(items=items, next_cursor=encode_cursor(shown[-1]) if len(members) > limit else None)
 
 
-def _encode(member: str) -> str:
+def encode_cursor(member: str) -> str:
+    """A member of an index, opaque."""
     return base64.urlsafe_b64encode(member.encode()).decode().rstrip("=")
 
 
-def _decode(cursor: str | None) -> str:
+def decode_cursor(cursor: str | None) -> str:
+    """The member, or nothing for the start. Raises InputError for text that is no cursor."""
     if cursor is None:
         return ""
     try:

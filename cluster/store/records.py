@@ -1,4 +1,4 @@
-"""What a backend of the store can do: change a few records at once, and list names in order.
+"""What a backend of the store can do: change a few records at once, list names in order, keep series of entries.
 
 Everything above this file is written once, in terms of `Records`; SQLite and Redis each implement only this. A change
 is a pure decision: it is shown the records it named and the store's time, and says what to write. The backend makes it
@@ -29,19 +29,46 @@ class Entry(NamedTuple):
     member: str
 
 
+class Splice(NamedTuple):
+    """Bytes that replace those of a record from an offset on. A record that is too short is filled up with zeros."""
+
+    key: str
+    offset: int
+    data: bytes
+
+
+class Numbered(NamedTuple):
+    """The next entry of a series; its number is above those of all before it."""
+
+    series: str
+    number: int
+    value: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change(Generic[T_co]):
-    """What a decision comes to: its answer, and writes that all happen or none."""
+    """What a decision comes to: its answer, and writes that all happen or none, in the order in which they stand here.
+
+    `erase` names series that begin again from nothing.
+    """
 
     answer: T_co
-    put: Sequence[tuple[str, bytes]] = ()
     drop: Sequence[str] = ()
-    enter: Sequence[Entry] = ()
+    put: Sequence[tuple[str, bytes]] = ()
+    splice: Sequence[Splice] = ()
     leave: Sequence[Entry] = ()
+    enter: Sequence[Entry] = ()
+    erase: Sequence[str] = ()
+    append: Sequence[Numbered] = ()
+
+    def regardless(self, values: Sequence[bytes | None], now: float) -> Change[T_co]:
+        """The decision for this change whatever the records are."""
+        return self
 
     @property
     def writes(self) -> bool:
-        return bool(self.put or self.drop or self.enter or self.leave)
+        one_sort = (self.drop, self.put, self.splice, self.leave, self.enter, self.erase, self.append)
+        return any(one_sort)
 
 
 Decide: TypeAlias = Callable[[Sequence[bytes | None], float], Change[T]]
@@ -62,6 +89,9 @@ class Records(Protocol):
         """Members strictly beyond `after` in the direction of travel, and before `until`; empty means no bound."""
 
     async def count(self, index: str) -> int: ...
+
+    async def read_series(self, series: str, *, after: int = 0, limit: int) -> list[tuple[int, bytes]]:
+        """Entries with a number above `after` and their numbers, in order."""
 
     async def now(self) -> float:
         """One clock for all who share the store: leases end by it."""

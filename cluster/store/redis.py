@@ -35,7 +35,10 @@ LONGEST_PAUSE_S = 0.05  # before deciding again, when someone else wrote in betw
 
 
 class RedisRecords:
-    """Records as strings, indexes as sorted sets whose members all have the score 0, so that their bytes decide."""
+    """Records as strings, indexes as sorted sets, series as streams.
+
+    All members of a sorted set have the score 0, so that their bytes decide; entry n of a series has the id n-0.
+    """
 
     def __init__(
         self, pool: BlockingConnectionPool, *, prefix: str, where: str, deadline_s: float, clock: Clock | None
@@ -63,6 +66,11 @@ class RedisRecords:
 
     async def count(self, index: str) -> int:
         return int(await self._one(("ZCARD", self._index(index)), "a count"))
+
+    async def read_series(self, series: str, *, after: int = 0, limit: int) -> list[tuple[int, bytes]]:
+        command: Command = ("XRANGE", self._series(series), after + 1, "+", "COUNT", limit)
+        entries = await self._one(command, "a read of a series")
+        return [(int(number.partition(b"-")[0]), fields[1]) for number, fields in entries]
 
     async def now(self) -> float:
         return self._time(await self._one(("TIME",), "the time"))
@@ -124,8 +132,11 @@ class RedisRecords:
         return [
             *(("DEL", self._key(key)) for key in change.drop),
             *(("SET", self._key(key), value) for key, value in change.put),
+            *(("SETRANGE", self._key(key), offset, data) for key, offset, data in change.splice),
             *(("ZREM", self._index(index), member) for index, member in change.leave),
             *(("ZADD", self._index(index), 0, member) for index, member in change.enter),
+            *(("DEL", self._series(name)) for name in change.erase),
+            *(("XADD", self._series(name), f"{number}-0", "", value) for name, number, value in change.append),
         ]
 
     def _time(self, answer: Sequence[bytes]) -> float:
@@ -139,6 +150,9 @@ class RedisRecords:
 
     def _index(self, index: str) -> str:
         return f"{self._prefix}:index:{index}"
+
+    def _series(self, series: str) -> str:
+        return f"{self._prefix}:series:{series}"
 
     async def _one(self, command: Command, what: str) -> Any:
         async def ask() -> Any:

@@ -23,15 +23,17 @@ from policies.errors import InputError, StallError
 
 T = TypeVar("T")
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 LAYOUT = """
 CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (name TEXT, member TEXT, PRIMARY KEY (name, member)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS series (name TEXT, number INTEGER, value BLOB NOT NULL, PRIMARY KEY (name, number));
 """
+PUT = "INSERT INTO records (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
 class SqliteRecords:
-    """Records and index entries, a table each."""
+    """Records, index entries and series, a table each."""
 
     def __init__(self, path: Path, writer: Lane, reader: Lane, *, deadline_s: float, clock: Clock) -> None:
         self._where = f"the store at {path}"
@@ -73,6 +75,14 @@ class SqliteRecords:
             return int(number)
 
         return await self._wait(self._reader.submit(work), "a count")
+
+    async def read_series(self, series: str, *, after: int = 0, limit: int) -> list[tuple[int, bytes]]:
+        query = "SELECT number, value FROM series WHERE name = ? AND number > ? ORDER BY number LIMIT ?"
+
+        def work(connection: sqlite3.Connection) -> list[tuple[int, bytes]]:
+            return list(connection.execute(query, (series, after, limit)))
+
+        return await self._wait(self._reader.submit(work), "a read of a series")
 
     async def now(self) -> float:
         return self._clock()
@@ -143,9 +153,15 @@ def _values(connection: sqlite3.Connection, keys: Sequence[str]) -> list[bytes |
 
 def _write(connection: sqlite3.Connection, change: Change[object]) -> None:
     _each(connection, "DELETE FROM records WHERE key = ?", [(key,) for key in change.drop])
-    _each(connection, "REPLACE INTO records (key, value) VALUES (?, ?)", change.put)
+    _each(connection, PUT, change.put)
+    for key, offset, data in change.splice:
+        (old,) = _values(connection, [key])
+        filled = (old or b"").ljust(offset, b"\0")
+        connection.execute(PUT, (key, filled[:offset] + data + filled[offset + len(data) :]))
     _each(connection, "DELETE FROM entries WHERE name = ? AND member = ?", change.leave)
     _each(connection, "REPLACE INTO entries (name, member) VALUES (?, ?)", change.enter)
+    _each(connection, "DELETE FROM series WHERE name = ?", [(name,) for name in change.erase])
+    _each(connection, "INSERT INTO series (name, number, value) VALUES (?, ?, ?)", change.append)
 
 
 def _each(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:

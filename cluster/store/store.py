@@ -1,16 +1,23 @@
-"""All that the scoring service has to remember, behind one door."""
+"""All that has to be remembered, behind one door."""
 
 from __future__ import annotations
 
+from cluster.store.events import Events
 from cluster.store.files import Files
 from cluster.store.idempotency import Idempotency
 from cluster.store.jobs import Jobs
 from cluster.store.keys import Keys
+from cluster.store.metrics import Metrics
+from cluster.store.pairs import Pairs
 from cluster.store.records import Records
+from cluster.store.runs import Runs
+from cluster.store.samples import Samples
 
 
 class Store:
-    """Keys, jobs, answers to repeated requests, files. Every method ends within the store's deadline.
+    """Keys, jobs, answers to repeated requests, files; runs with their curves, events, pairs and samples.
+
+    Every method ends within the store's deadline, or makes several calls that each do.
 
     Raises, wherever it is asked: StoreUnavailableError when the backend fails or is too slow.
     """
@@ -21,6 +28,11 @@ class Store:
         self.jobs = Jobs(records)
         self.idempotency = Idempotency(records)
         self.files = Files(records)
+        self.runs = Runs(records)
+        self.metrics = Metrics(records)
+        self.events = Events(records)
+        self.pairs = Pairs(records)
+        self.samples = Samples(records)
 
     async def ping(self) -> None:
         """Returns when the backend answers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -13,6 +15,9 @@ from cluster.store.open import open_store
 from cluster.store.records import Clock
 from cluster.store.store import Store
 from tests.cluster.store.server import Server
+
+QUICK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""In memory where the machine has a place for it: no test of a rule waits for a disk."""
 
 
 @dataclass
@@ -44,11 +49,17 @@ def server() -> Iterator[Server]:
     running.close()
 
 
+@pytest.fixture
+def quick_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=QUICK) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(params=["sqlite", "redis"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, quick_folder: Path) -> Place:
     prefix = uuid.uuid4().hex
     if request.param == "sqlite":
-        return Place(str(tmp_path / "store.sqlite"), prefix)
+        return Place(str(quick_folder / "store.sqlite"), prefix)
     return Place(request.getfixturevalue("server").url, prefix)
 
 

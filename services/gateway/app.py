@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from cluster.errors import StoreUnavailableError
 from services.gateway import compare, docs, files, health, jobs, models, score
@@ -97,8 +98,21 @@ async def _on_store_unavailable(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     """What the framework refuses by itself."""
     assert isinstance(error, HTTPException)
-    kind = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED}.get(error.status_code, BAD_REQUEST)
-    return Problem(kind, headers=error.headers).response(request_id(request))
+    if error.status_code == 405:
+        return Problem(METHOD_NOT_ALLOWED, headers={"Allow": _methods(request)}).response(request_id(request))
+    return Problem(NOT_FOUND if error.status_code == 404 else BAD_REQUEST).response(request_id(request))
+
+
+def _methods(request: Request) -> str:
+    """What the address knows, by all of its routes: the framework names only those of the first."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = {
+        method
+        for route in routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return ", ".join(sorted(found))
 
 
 async def _on_invalid_parameters(request: Request, error: Exception) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -28,7 +28,7 @@ _TAGS = {
 }
 _OPEN = ("/livez",)
 _IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key", "in": "header", "required": False, "example": "6c1f0f0e-8f1c-4d55-9a43-0d1c5a1b7e21",
+    "name": "Idempotency-Key", "in": "header", "required": False,
     "description": "Repetitions of a request with the same key get the first one's answer, for a day, also after a"
     " restart of the server. The key with another body is refused.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
@@ -86,12 +86,24 @@ def describe(app: FastAPI, gateway: Gateway) -> dict[str, Any]:
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}}
     found["security"] = [{"key": []}]
     for operations in found["paths"].values():
+        for operation in operations.values():
+            _drop_null(operation.get("parameters", ()))
         if "post" in operations:
             operations["post"].setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
     for path in _OPEN:
         for operation in found["paths"][path].values():
             operation["security"] = []
     return found
+
+
+def _drop_null(parameters: Sequence[dict[str, Any]]) -> None:
+    """A parameter may be absent, but never null."""
+    for parameter in parameters:
+        schema = parameter["schema"]
+        options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+        if len(options) == 1:
+            del schema["anyOf"]
+            schema |= options[0]
 
 
 def _set_limits(known: dict[str, Any], gateway: Gateway) -> None:

@@ -39,7 +39,11 @@ JOB_FAILED = kind(
     "job_failed", 409, "Failed", "The job failed and has no result.", "GET /v1/jobs/{id} has its problem as `error`.",
 )  # fmt: skip
 
-_EVENTS = {"description": "Events until the job ends", "content": {events.MEDIA_TYPE: {"schema": {"type": "string"}}}}
+_EVENT = {
+    "type": "object", "description": "An event; `data` is JSON.", "required": ["data"],
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+}  # fmt: skip
+_EVENTS = {"description": "Events until the job ends", "content": {events.MEDIA_TYPE: {"schema": _EVENT}}}
 _RESULT = {
     "description": "As if the request had waited",
     "content": {"application/json": {"schema": {"type": "object"}}},

@@ -12,16 +12,19 @@ import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 
+from cluster.serving.batch_scorer import BatchScorer
 from cluster.store.keys import SCOPES, Scope, new_key
 from cluster.store.open import open_store
 from cluster.store.store import Store
+from policies.config import ShapesRewardConfig
+from policies.rewards.model import load_reward_model
 from services.gateway.app import create_app
 from services.gateway.state import Gateway
 from services.media.files import ContentFolder
 from services.media.guard import MediaGuard
 from services.scoring.model import Models
 from services.serve_config import ServeConfig
-from tests.services.in_process_model import InProcessModels, shapes_models
+from tests.services.in_process_model import InProcessModel, InProcessModels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +51,15 @@ class Service:
 
 
 @pytest.fixture(scope="session")
-def shapes() -> InProcessModels:
-    return shapes_models()
+def scorer() -> BatchScorer:
+    config = ShapesRewardConfig()
+    return BatchScorer(load_reward_model(config, device="cpu"), name="shapes", dtype=config.dtype)
+
+
+@pytest.fixture
+def shapes(scorer: BatchScorer) -> InProcessModels:
+    """The bundled model; loaded once, but its lock belongs to one event loop."""
+    return InProcessModels({"shapes": InProcessModel(scorer)})
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

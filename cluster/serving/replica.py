@@ -14,6 +14,7 @@ import numpy as np
 from cluster.failures import describe, rebuild
 from cluster.handles import Place, rows_of
 from cluster.serving.loopback import listen_on_loopback_only
+from cluster.serving.memory import settle
 from cluster.serving.model_thread import ModelThread
 from cluster.serving.turns import Turns
 from cluster.serving.values import BatchResult, ScoreItem
@@ -61,6 +62,7 @@ class RewardReplica:
             self._work = await self._thread.load(settings.build)
         except Exception as error:
             raise RuntimeError(_LOAD_FAILED + json.dumps(describe(error))) from None
+        settle()
 
     async def describe(self) -> dict[str, Any]:
         """What is loaded, and the process id."""

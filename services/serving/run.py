@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from cluster.serving.memory import settle
 from policies.errors import OnlineVPOError
 from services.serve_config import ServeConfig
 from services.serving.service import Service
@@ -72,6 +73,7 @@ class _Running:
         async with Service.open(self._config, self._progress) as service:
             self._service = service
             self._take_signals()  # again: Ray has put a handler of its own in the way
+            settle()
             self._ready(await self._facts(service))
             await service.until_ended(self._told)
             self._progress.say("stopping: finishing what runs")

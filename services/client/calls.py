@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from services.client.comparison import Comparison
-from services.client.errors import ApiError, TimedOut, TooLarge, VideoRefused
+from services.client.errors import ApiError, NotFound, TimedOut, TooLarge, VideoRefused
 from services.client.results import Event, File, Job, Model, Score, ScoreOrError, scores_of
 from services.client.steps import Answer, Pause, Plan, Request, answered, get, pause_s, post, work
 from services.client.videos import INLINE_BYTES, Content, Video, content_of, reference
@@ -73,14 +73,32 @@ def _score_part(
                 raise
             break  # the first answer stands
         results |= dict(zip(wanted, scored, strict=True))
-        wanted = {index: body for index, body in wanted.items() if _is_worth_another_try(results[index])}
-        after = max((getattr(results[index], "retry_after", None) or 0.0 for index in wanted), default=0.0)
+        again = {index: body for index, body in wanted.items() if _is_worth_another_try(results[index])}
+        lost = [] if attempt else _deleted_elsewhere(wanted, results, items, uploads)
+        for index in lost:
+            (body,) = (yield from _bodies([items[index]], uploads, deadline=deadline, inline=inline)).values()
+            if not isinstance(body, ApiError):
+                again[index] = body
+        after = max((getattr(results[index], "retry_after", None) or 0.0 for index in again), default=0.0)
         seconds = max(after, pause_s(attempt))
-        if not wanted or time.monotonic() + seconds >= deadline:
+        if not again or time.monotonic() + seconds >= deadline:
             break
         yield Pause(seconds=seconds)
-        attempt += 1
+        wanted, attempt = again, attempt + 1
     return [results[index] for index in range(len(items))]
+
+
+def _deleted_elsewhere(
+    sent: Mapping[int, JsonObject], results: Mapping[int, ScoreOrError], items: Sequence[Item], uploads: Uploads
+) -> list[int]:
+    """Items whose video was uploaded by this client, and is gone."""
+    gone = []
+    for index, body in sent.items():
+        result = results[index]
+        if isinstance(result, NotFound) and result.code == "file_not_found" and not isinstance(items[index].video, str):
+            uploads.known.discard(body["video"]["file_id"])
+            gone.append(index)
+    return gone
 
 
 def _is_worth_another_try(result: ScoreOrError) -> bool:

@@ -57,7 +57,8 @@ class ShapesReward:
         """Loads the folder that the config names, or the bundled one; safetensors only.
 
         Raises:
-            InputError: the folder does not exist, holds no safetensors or another model, or a weight is not finite.
+            InputError: the folder does not exist, holds no safetensors or another model, or a weight is missing or not
+                finite.
         """
         folder = BUNDLED_FOLDER if config.path is None else Path(config.path)
         weights = folder / _WEIGHTS_FILE
@@ -68,9 +69,13 @@ class ShapesReward:
             )
         try:
             with _without_progress_bar():
-                model = ShapesRewardModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+                model, report = ShapesRewardModel.from_pretrained(
+                    folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+                )
         except Exception as error:  # transformers raises many classes for a folder of something else
             raise InputError(f"reward.path: {folder} is no shapes reward model: {error}") from error
+        if missing := sorted(report["missing_keys"]):  # they would be random numbers, and so would the scores
+            raise InputError(f"{weights} lacks {len(missing)} of the model's weights, such as {missing[0]}")
         check_finite(model.state_dict(), weights)
         files = sha256_of({file.name: file for file in (folder / "config.json", weights)})
         return cls(model.to(device), files=files)

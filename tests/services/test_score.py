@@ -14,6 +14,7 @@ from policies.shapes.reward import new_reward_model
 from policies.shapes.world import render
 from policies.video import write_video
 from services.cli import main
+from tests.services.model_folders import write_safetensors
 
 PROMPT = "a red circle moving left slowly"
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -108,6 +109,16 @@ def test_weights_that_are_not_finite_are_refused(
     assert "visual.2.bias holds numbers that are not finite" in error_of(
         capsys, *clips, "--prompt", PROMPT, "--weights", "reward"
     )
+
+
+def test_weights_that_are_missing_are_refused(
+    clips: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new_reward_model(seed=0).save_pretrained(tmp_path / "reward")
+    write_safetensors(tmp_path / "reward" / "model.safetensors", {})
+    capsys.readouterr()
+    assert main(["score", *clips, "--prompt", PROMPT, "--weights", "reward"]) == 2
+    assert "of the model's weights, such as is_attribute_V" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_people_get_a_table_of_normalised_scores(clips: list[str], capsys: pytest.CaptureFixture[str]) -> None:

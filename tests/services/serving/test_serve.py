@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import psutil
 import pytest
 
 from policies.shapes.clips import CLIPS, clip_path
-from services.client import Client, Score, Unauthenticated, VideoRefused
+from services.client import Client, NotFound, Score, Unauthenticated, VideoRefused
+from tests.services.model_folders import write_safetensors
 from tests.services.serving.running_server import RunningServer
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -22,7 +24,9 @@ CIRCLE, PROMPT = clip_path("shapes:circle"), CLIPS["circle"].prompt
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    running = RunningServer(tmp_path_factory.mktemp("serve"))
+    folder = tmp_path_factory.mktemp("serve")
+    (folder / "serve.yaml").write_text("models:\n  shapes:\n", encoding="utf-8")
+    running = RunningServer(folder, "serve.yaml")
     running.start()
     yield running
     running.close()
@@ -103,17 +107,48 @@ def test_a_second_one_is_told_that_the_port_is_taken(server: RunningServer, tmp_
     assert done.stderr.splitlines()[-1].startswith(f"Error: 127.0.0.1:{server.port} is taken by another process")
 
 
-def test_sigterm_ends_it_in_order_and_the_next_start_shows_no_key(tmp_path: Path) -> None:
-    running = RunningServer(tmp_path)
-    try:
-        assert "key" in running.start()
-        family = running.family()
-        assert running.end() == 128 + signal.SIGTERM
-        _, alive = psutil.wait_procs(family, timeout=10)
-        assert alive == []
-        assert "key" not in running.start()
-        with running.client() as client:
-            assert client.score(video=CIRCLE, prompt=PROMPT).reward
-        assert running.end(signal.SIGINT) == 128 + signal.SIGINT
-    finally:
-        running.close()
+def replicas(server: RunningServer) -> set[int]:
+    return {process.pid for process in server.family() if "ServeReplica" in process.name()}
+
+
+def after_sighup(server: RunningServer, text: str) -> str:
+    """What the service says of a new configuration."""
+    said = len(server.stderr.read_text())
+    (server.folder / "serve.yaml").write_text(text, encoding="utf-8")
+    server.send(signal.SIGHUP)
+    deadline = time.monotonic() + 60
+    while "SIGHUP" not in (news := server.stderr.read_text()[said:]):
+        assert time.monotonic() < deadline and server.process.poll() is None
+        time.sleep(0.05)
+    return news
+
+
+def test_sighup_adds_and_removes_models_while_the_others_keep_their_processes(server: RunningServer) -> None:
+    before = replicas(server)
+    assert "added twin" in after_sighup(server, "models:\n  shapes:\n  twin: {batch_items: 4}\n")
+    with server.client() as client:
+        assert {model.name for model in client.models()} == {"shapes", "twin"}
+        assert client.score(video=CIRCLE, prompt=PROMPT, model="twin").model.name == "twin"
+        assert len(before) == 1 and before < replicas(server)
+        assert "changed twin" in after_sighup(server, "models:\n  shapes:\n  twin: {batch_items: 5}\n")
+        assert client.score(video=CIRCLE, prompt=PROMPT, model="twin").model.name == "twin"
+        assert "removed twin" in after_sighup(server, "models:\n  shapes:\ndecoders: 3\n")
+        assert "decoders changed, too; that takes a restart" in server.stderr.read_text()
+        with pytest.raises(NotFound):
+            client.score(video=CIRCLE, prompt=PROMPT, model="twin")
+    assert replicas(server) == before
+
+
+def test_sighup_with_a_wrong_configuration_changes_nothing(server: RunningServer) -> None:
+    assert "serve.yaml:2: models.shapes.replica: unknown key" in after_sighup(
+        server, "models:\n  shapes: {replica: 2}\n"
+    )
+    broken = "models:\n  shapes:\n  broken: {reward: {path: empty}}\n"
+    folder = server.folder / "empty"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    write_safetensors(folder / "model.safetensors", {})
+    assert "SIGHUP" in after_sighup(server, broken)
+    with server.client() as client:
+        assert [model.name for model in client.models()] == ["shapes"]
+        assert client.score(video=CIRCLE, prompt=PROMPT).reward

@@ -133,6 +133,11 @@ class RaySession:
             self._reaper = None
         self._restore_environment()
 
+    @property
+    def folder(self) -> Path | None:
+        """Where a private cluster keeps what it writes; gone when it has ended."""
+        return self._temporary
+
     def scratch(self, run_dir: Path) -> Path:
         """Where Ray keeps its own notes about a run: not worth keeping, but every node must see them."""
         return self._temporary / "train" if self._temporary is not None else run_dir / ".ray"

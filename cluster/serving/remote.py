@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import ray
@@ -16,6 +17,9 @@ from cluster.errors import ReplicaBrokenError
 from cluster.serving.application import handle_of
 from cluster.serving.known_replicas import replicas_of
 from cluster.serving.values import BatchResult, Failure, FailureCode, ModelFacts, ScoreItem
+from policies.errors import StallError
+
+logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
 BY_VALUE_BYTES = 2**20  # of a batch; above, the object store is faster than the call, which ends at 4 MiB
@@ -38,7 +42,7 @@ class RemoteForward:
         serialization = {"request_serialization": "pickle", "response_serialization": "pickle"}
         self._by_value = handle.options(method_name="run_batch", _by_reference=False, **serialization)
         self._by_reference = handle.options(method_name="run_batch", _by_reference=True)
-        self._handle = handle
+        self._handle, self._describe = handle, handle.options(method_name="describe")
 
     @property
     def replicas(self) -> int:
@@ -52,40 +56,44 @@ class RemoteForward:
         call = self._by_value
         if sum(item.frames_FHWC.nbytes + 4 * len(item.prompt) for item in items) > BY_VALUE_BYTES:
             call, frames = self._by_reference, await asyncio.to_thread(ray.put, frames)
+        answer = await self._ask(lambda left_s: call.remote(described, frames, left_s), deadline=deadline)
+        return self._answered(items, answer)
+
+    async def _ask(self, send: Callable[[float], Awaitable[Any]], *, deadline: float) -> Any:
+        """A replica's answer, or the Failure to get one; `send` is told how many seconds are left."""
         pause_s, failure = FIRST_PAUSE_S, _LATE
         while (left_s := deadline - time.monotonic()) > 0:
             try:
                 async with asyncio.timeout(left_s):
-                    answer = await call.remote(described, frames, left_s)
+                    return await send(left_s)
             except TimeoutError:
                 break
             except Exception as error:
                 if not _is_of_the_replica(error):
-                    return self._nothing(items, _FAILED)
+                    logger.error("a replica of %r raised %r", self.name, error)
+                    return _FAILED
                 failure = _UNAVAILABLE
-            else:
-                return self._answered(items, answer)
             await asyncio.sleep(min(pause_s * random.uniform(0.5, 1.0), max(deadline - time.monotonic(), 0)))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-        return self._nothing(items, failure if self.replicas else _UNAVAILABLE)
+        return failure if self.replicas else _UNAVAILABLE
 
-    def _answered(self, items: Sequence[ScoreItem], answer: BatchResult | None) -> BatchResult:
-        if answer is None:
-            return self._nothing(items, _LATE)
-        self.facts = answer.facts
-        return answer
-
-    def _nothing(self, items: Sequence[ScoreItem], failure: Failure) -> BatchResult:
-        return BatchResult(results=(failure,) * len(items), facts=self.facts, inference_ms=0.0)
+    def _answered(self, items: Sequence[ScoreItem], answer: BatchResult | Failure | None) -> BatchResult:
+        if isinstance(answer, BatchResult):
+            self.facts = answer.facts
+            return answer
+        return BatchResult(results=(answer or _LATE,) * len(items), facts=self.facts, inference_ms=0.0)
 
     async def describe(self, *, deadline: float) -> None:
         """Asks a replica what it is, once before the first batch. Raises StallError."""
-        async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
-            self.facts = (await self._handle.describe.remote())["facts"]
+        answer = await self._ask(lambda _: self._describe.remote(), deadline=deadline)
+        if isinstance(answer, Failure):
+            raise StallError(f"the reward model {self.name!r} is up and does not say what it is: {answer.detail}")
+        self.facts = answer["facts"]
 
     async def pids(self) -> list[int]:
-        """Process ids of the replicas."""
-        return sorted(one["pid"] for one in await self._handle.broadcast("describe").results_async())
+        """Process ids of the replicas that answer."""
+        answers = await self._handle.broadcast("describe").results_async(timeout_s=10.0, return_exceptions=True)
+        return sorted(answer["pid"] for answer in answers if isinstance(answer, dict))
 
     async def close(self) -> None:
         """Forgets the application."""

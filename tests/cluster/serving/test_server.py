@@ -8,13 +8,14 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import pytest_asyncio
 
 from cluster.local_ray import RaySession
-from cluster.serving.deployment import Deployment
+from cluster.serving.deployment import Autoscaling, Deployment
 from cluster.serving.server import ModelServer
 from cluster.serving.values import BatchResult, FailureCode, Forward, ScoreItem, Scores
 from policies.config import ShapesRewardConfig
@@ -31,8 +32,8 @@ pytestmark = [
 START_S = 120.0
 
 
-def toy(name: str = "toy", *, replicas: int = 1, build: Toy = Toy(), **settings: float) -> Deployment:  # noqa: B008
-    return Deployment(name=name, reward=ShapesRewardConfig(), replicas=replicas, build=build, **settings)  # type: ignore[arg-type]
+def toy(name: str = "toy", *, replicas: int = 1, build: Toy = Toy(), **settings: Any) -> Deployment:  # noqa: B008
+    return Deployment(name=name, reward=ShapesRewardConfig(), replicas=replicas, build=build, **settings)
 
 
 def clip(brightness: int, *, frames: int = 2) -> ScoreItem:
@@ -57,6 +58,14 @@ async def test_a_batch_comes_back_in_order_small_or_large(server: ModelServer) -
     for frames in (2, 30_000):  # the second goes through the object store
         done = await score(forward, clip(3), clip(200, frames=frames))
         assert [result.raw["brightness"] for result in done.results if isinstance(result, Scores)] == [3.0, 200.0]
+
+
+async def test_batches_at_the_same_time_run_on_different_replicas(server: ModelServer) -> None:
+    forward = server.forwards["toy"]
+    for _ in range(10):
+        done = await asyncio.gather(score(forward, clip(3)), score(forward, clip(4)))
+        assert len({answer.facts.revision for answer in done}) == 2
+        assert forward.facts in [answer.facts for answer in done]
 
 
 async def test_a_killed_replica_costs_no_failure_and_is_replaced(server: ModelServer) -> None:
@@ -116,7 +125,35 @@ async def test_a_restart_replaces_every_replica_and_no_call_fails(server: ModelS
     assert all(isinstance(done.results[0], Scores) for done in results)
 
 
+async def test_a_forward_that_hangs_is_run_elsewhere_and_its_replica_replaced(
+    server: ModelServer, tmp_path: Path
+) -> None:
+    switch = tmp_path / "switch"
+    await server.apply([toy("hangs", replicas=2, build=Toy(switch=str(switch)), stall_s=0.5)])
+    forward = server.forwards["hangs"]
+    before = await forward.pids()
+    switch.write_text("hang")
+    assert isinstance((await score(forward, clip(3))).results[0], Scores)
+    async with asyncio.timeout(START_S):
+        while forward.replicas < 2 or before == await forward.pids():
+            await asyncio.sleep(0.1)
+    assert len(set(before) & set(await forward.pids())) == 1
+
+
+async def test_replicas_follow_the_load(server: ModelServer) -> None:
+    limits = Autoscaling(max_replicas=2, upscale_delay_s=0.5, downscale_delay_s=0.5)
+    await server.apply([toy("scales", build=Toy(seconds=0.05), autoscaling=limits)])
+    forward = server.forwards["scales"]
+    assert forward.replicas == 1
+    async with asyncio.timeout(START_S):
+        while forward.replicas == 1:  # one batch in flight, as the gateway keeps it
+            assert isinstance((await score(forward, clip(3))).results[0], Scores)
+        while forward.replicas == 2:
+            await asyncio.sleep(0.1)
+
+
 async def test_without_a_replica_in_time_items_say_so(server: ModelServer) -> None:
+    await server.apply([toy("single")])
     forward = server.forwards["single"]
     for pid in await forward.pids():
         os.kill(pid, signal.SIGKILL)

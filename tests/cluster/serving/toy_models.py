@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ class Toy:
     Args:
         seconds: what a forward costs.
         switch: a file; while it exists, the next model to load or run does what is written in it.
+        revision: of the model; None: its process id, so that results say which replica they are from.
     """
 
     seconds: float = 0.0
     switch: str | None = None
-    revision: str = "1"
+    revision: str | None = None
 
     def __call__(self, deployment: Deployment) -> Any:
         if _said(self.switch) == "fail to load":
@@ -42,7 +44,7 @@ class ToyModel:
     own_scale = None
 
     def __init__(self, settings: Toy) -> None:
-        self._settings, self.revision = settings, settings.revision
+        self._settings, self.revision = settings, settings.revision or str(os.getpid())
 
     def prepare(self, frames_FHWC: np.ndarray, prompt: str, fps: float) -> np.ndarray:
         return frames_FHWC

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.serving.running_server import RunningServer
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SHORT = {  # what makes a command of the README quick enough for a test, by its first words
@@ -22,8 +24,29 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    lines = (line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines())
+    runs = (block for block in blocks("bash") if "onlinevpo serve" not in block)
+    lines = (line.split("#")[0].strip() for block in runs for line in block.splitlines())
     return [line for line in lines if line.startswith("onlinevpo ")]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_two_commands_of_the_service(tmp_path: Path) -> None:
+    (block,) = (block for block in blocks("bash") if "onlinevpo serve" in block)
+    serve, score = (line.split("#")[0].strip() for line in block.splitlines())
+    assert serve == "onlinevpo serve"
+    server = RunningServer(tmp_path)
+    try:
+        ready = server.start()
+        asked = score.replace("ovpo_...", server.key).replace("http://127.0.0.1:8000", ready["url"])
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            ["sh", "-c", asked], cwd=tmp_path, env={**os.environ, "PATH": path},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0 and "shapes:circle" in done.stdout, done.stderr
+    finally:
+        server.close()
 
 
 @pytest.mark.slow

@@ -84,7 +84,6 @@ def test_a_login_shell_which_ray_uses_finds_the_programs() -> None:
     assert FINAL.environment["VIRTUAL_ENV"] == BUILD.environment["VIRTUAL_ENV"]
 
 
-@pytest.mark.skipif("serve" not in app.commands, reason="onlinevpo serve is not there yet")
 def test_its_command_is_one_that_there_is() -> None:
     (step,) = FINAL.all("CMD")
     assert step.json and step.value[0] == "onlinevpo"
@@ -151,7 +150,7 @@ def test_its_install_steps_make_a_working_environment(tmp_path: Path) -> None:
     device = "cpu" if is_reachable("download.pytorch.org") else "gpu"
     environment = image.run(BUILD, tmp_path, {"DEVICE": device})
     program = Path(environment["VIRTUAL_ENV"]) / "bin" / "onlinevpo"
-    for words in (["--version"], ["validate", ROOT / "examples" / "shapes.yaml"]):
+    for words in (["--version"], ["validate", ROOT / "examples" / "shapes.yaml"], ["serve", "--help"]):
         done = subprocess.run(
             [program, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )

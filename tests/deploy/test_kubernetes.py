@@ -19,7 +19,7 @@ from tests.deploy.files import DEPLOY, ROOT, documents
 
 FOLDER = DEPLOY / "kubernetes"
 JOB = documents(FOLDER / "rayjob.yaml")[0]
-SERVICE, PLAIN_SERVICE = documents(FOLDER / "rayservice.yaml")
+SERVICE, PLAIN_SERVICE, *POLICIES = documents(FOLDER / "rayservice.yaml")
 CLUSTERS = {"rayjob": JOB["spec"]["rayClusterSpec"], "rayservice": SERVICE["spec"]["rayClusterConfig"]}
 
 
@@ -86,6 +86,21 @@ def test_the_plain_service_fits_kubernetes_schema_and_finds_the_gateway_and_noth
     assert [name for name, labels in labelled.items() if selected <= labels.items()] == ["gateway"]
     ports = {port["containerPort"] for port in container(cluster, "gateway")["ports"]}
     assert {port["targetPort"] for port in PLAIN_SERVICE["spec"]["ports"]} == ports
+
+
+def test_only_its_own_pods_and_the_operator_reach_ray() -> None:
+    of_a_rule = Draft202012Validator(
+        kuberay.part("rayservices", "spec", "rayClusterConfig", "networkPolicy", "head", "ingressRules", "[]")
+    )
+    for policy in POLICIES:
+        assert not [error.message for rule in policy["spec"]["ingress"] for error in of_a_rule.iter_errors(rule)]
+    every_pod = [one["template"]["metadata"]["labels"] for _, one in groups(CLUSTERS["rayservice"])]
+    ray, gateway = (policy["spec"]["podSelector"]["matchLabels"].items() for policy in POLICIES)
+    assert all(ray <= labels.items() for labels in every_pod)
+    assert [labels["app.kubernetes.io/component"] for labels in every_pod if gateway <= labels.items()] == ["gateway"]
+    (own, operator), (callers,) = (policy["spec"]["ingress"] for policy in POLICIES)
+    assert own["from"][0]["podSelector"]["matchLabels"].items() == ray
+    assert [port["port"] for port in (*operator["ports"], *callers["ports"])] == [8265, 8000]
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=list(CLUSTERS))

@@ -36,8 +36,8 @@ class Files:
     ) -> tuple[File, bool]:
         """Enters a file for an owner; the flag says whether anyone had it before.
 
-        What is known of a file already stays. Its bytes must be there before; look again afterwards, because the last
-        of its former owners may have deleted it in between.
+        What is known of a file already stays, and what is new is added. Its bytes must be there before; look again
+        afterwards, because the last of its former owners may have deleted it in between.
         """
 
         def decide(values: Sequence[bytes | None], now: float) -> Change[tuple[File, bool]]:
@@ -48,9 +48,13 @@ class Files:
                 )
             else:
                 known = self._codec.load(_record(sha256), values[0])
-                if owner in known.owners:
+                file = replace(
+                    known, facts={**facts, **known.facts}, owners={owner: since, **known.owners}
+                )  # fmt: skip
+                if file == known:
                     return Change(answer=(known, True))
-                file = replace(known, owners={**known.owners, owner: since})
+                if owner in known.owners:
+                    return Change(answer=(file, True), put=[(_record(sha256), self._codec.dump(file))])
             return Change(
                 answer=(file, values[0] is not None),
                 put=[(_record(sha256), self._codec.dump(file))],

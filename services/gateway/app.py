@@ -21,6 +21,7 @@ from services.gateway.background import GatewayTasks
 from services.gateway.body import BodyLimit
 from services.gateway.descriptions import describe
 from services.gateway.engine import Engine
+from services.gateway.files_check import UploadCheck
 from services.gateway.hosts import Hosts
 from services.gateway.idempotency import Idempotent
 from services.gateway.metrics import Metrics
@@ -66,6 +67,7 @@ def create_app(gateway: Gateway, *, access_log: bool = False) -> FastAPI:
     uris = UriRoots(config.uri_roots)
     app.state.gateway, app.state.metrics, app.state.uris = gateway, metrics, uris
     app.state.engine = Engine(gateway, Videos(gateway, uris, metrics), metrics)
+    app.state.upload_check = UploadCheck(gateway, app.state.engine)
     app.state.restarts = models.Restarts()
     app.state.describe = partial(describe, app, gateway)
     for module in (score, compare, models, files, jobs, health, docs):

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from cluster.store.files import File
 from cluster.store.idempotency import Answer
+from services.gateway.files_check import UploadCheck, view_of
 from services.gateway.files_content import content
 from services.gateway.files_schemas import DeletedFile, FileId, FileList, FileView, UploadedFile
 from services.gateway.files_upload import BYTES, FORM, receive
@@ -15,7 +16,6 @@ from services.gateway.pages import Cursor, Limit, listing
 from services.gateway.problem_kinds import FILE_NOT_FOUND
 from services.gateway.problems import JsonObject, Problem
 from services.gateway.routes import answer, current, needs, new_router, problems
-from services.gateway.state import Gateway
 from services.media.files import StoredFile
 
 _FORM_SCHEMA = {
@@ -43,7 +43,10 @@ router = new_router()
     responses={200: _HAD_IT, **problems(409, 415, 422, 507)},
 )  # fmt: skip
 async def upload_file(request: Request) -> Response:
-    """Takes an MP4 or WebM, as the body itself or as the field `file` of a form. The same bytes are kept once."""
+    """Takes an MP4 or WebM, as the body itself or as the field `file` of a form. The same bytes are kept once.
+
+    The video is decoded before it is kept; one that could not be scored is refused.
+    """
     key = needs(request, "score")
     gateway = current(request)
     operation = operation_of(request.scope)
@@ -51,27 +54,29 @@ async def upload_file(request: Request) -> Response:
     try:
         with gateway.shelf.entering(stored.sha256):
             if operation is None:
-                return await _enter(gateway, key.id, stored, container)
-            return await _once(gateway, operation, stored, container)
+                return await _enter(request, key.id, stored, container)
+            return await _once(request, operation, stored, container)
     finally:
-        if stored.is_new:  # and not entered
-            await gateway.shelf.tidy(stored.sha256)
+        await gateway.shelf.tidy(stored.sha256)  # unless it was entered
 
 
-async def _once(gateway: Gateway, operation: Operation, stored: StoredFile, container: str) -> Response:
+async def _once(request: Request, operation: Operation, stored: StoredFile, container: str) -> Response:
     """The file's hash is the request's: the form around it may differ from try to try."""
-    begun = await operation.begin(gateway.store.idempotency, stored.sha256)
+    known = current(request).store.idempotency
+    begun = await operation.begin(known, stored.sha256)
     if isinstance(begun, Answer):
         return replay(begun)
-    async with held(gateway.store.idempotency, begun) as keep:
-        response = await _enter(gateway, operation.owner, stored, container)
+    async with held(known, begun) as keep:
+        response = await _enter(request, operation.owner, stored, container)
         await keep(answer_of(response))
     return response
 
 
-async def _enter(gateway: Gateway, owner: str, stored: StoredFile, container: str) -> Response:
-    file, had_it = await gateway.shelf.enter(
-        owner, sha256=stored.sha256, size=stored.size, media_type=f"video/{container}", facts={"container": container}
+async def _enter(request: Request, owner: str, stored: StoredFile, container: str) -> Response:
+    check: UploadCheck = request.app.state.upload_check
+    facts = {"container": container, **await check.facts(stored.sha256)}
+    file, had_it = await current(request).shelf.enter(
+        owner, sha256=stored.sha256, size=stored.size, media_type=f"video/{container}", facts=facts
     )
     return answer({**_view(file, owner), "deduplicated": had_it}, status=200 if had_it else 201)
 
@@ -144,4 +149,5 @@ def _view(file: File, owner: str) -> JsonObject:
         "bytes": file.size,
         "media_type": file.media_type,
         "created_at": int(file.owners[owner]) / 1e6,
+        "video": view_of(file.facts),
     }

@@ -14,6 +14,18 @@ FileId = Annotated[
 ]
 
 
+class VideoFacts(BaseModel):
+    """What a video is, found by decoding it."""
+
+    container: Literal["mp4", "webm"]
+    codec: Literal["h264", "av1", "vp9"]
+    frames: int = Field(examples=[81])
+    height: int = Field(examples=[480])
+    width: int = Field(examples=[832])
+    fps: float = Field(examples=[16.0])
+    seconds: float = Field(examples=[5.0625])
+
+
 class FileView(BaseModel):
     """An uploaded video."""
 
@@ -23,6 +35,9 @@ class FileView(BaseModel):
     media_type: Literal["video/mp4", "video/webm"] = Field(description="What its bytes are, whatever was announced.")
     created_at: float = Field(
         description="When this API key uploaded it; seconds since 1970.", examples=[1764892800.25]
+    )
+    video: VideoFacts | None = Field(
+        description="Null where the decoders were too busy when it came; it is decoded when it is scored."
     )
 
 

@@ -28,6 +28,15 @@ async def test_a_file_is_entered_once_whoever_uploads_it(store: Store, other: St
     assert await store.files.get(sha(2)) is None
 
 
+async def test_what_is_learned_of_a_file_later_is_added_and_nothing_is_replaced(store: Store, other: Store) -> None:
+    await put(store, 1, facts={"container": "mp4"})
+    await put(other, 1, owner="bob", facts=FACTS | {"container": "webm"})
+    await put(store, 1, facts={"late": 1, "frames": 17})
+    file = await other.files.get(sha(1))
+    assert file is not None and file.facts == FACTS | {"late": 1} and set(file.owners) == {"ada", "bob"}
+    assert len((await store.files.page("ada")).items) == 1
+
+
 async def test_of_many_puts_at_once_one_is_the_first(store: Store, other: Store) -> None:
     flags = await asyncio.gather(*(put(each, 1, owner=f"o{n % 7}") for n, each in enumerate([store, other] * 7)))
     assert sorted(flags) == [False] + [True] * 13

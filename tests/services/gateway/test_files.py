@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import lzma
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,21 @@ from typing import Any
 import httpx2
 import pytest
 
+from services.gateway import files_check
+from services.gateway.examples import CLIP, PROMPT
+from services.gateway.files_check import UploadCheck
 from services.gateway.state import Gateway
+from services.media.guard import MediaGuard
+from services.media.refusal import GuardBusy
 from tests.services.gateway.conftest import Service
-from tests.services.media.clips import clip
+from tests.services.media import clips
+from tests.services.media.clips import clip, tone, with_external_reference, with_size
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 MP4 = {"Content-Type": "video/mp4"}
+BOMBS = Path(clips.__file__).parent / "bombs"
 
 
 def sha256(data: bytes) -> str:
@@ -46,6 +54,9 @@ async def test_an_upload_is_kept_by_its_hash(service: Service, client: httpx2.As
     assert body == {
         "id": sha256(data), "object": "file", "bytes": len(data), "media_type": "video/mp4",
         "created_at": body["created_at"], "deduplicated": False,
+        "video": {
+            "container": "mp4", "codec": "h264", "frames": 8, "height": 64, "width": 96, "fps": 8.0, "seconds": 1.0,
+        },
     }  # fmt: skip
     again = await upload(client, data)
     assert again.status_code == 200 and again.json() == {**body, "deduplicated": True}
@@ -126,8 +137,14 @@ async def test_other_content_types_are_refused(client: httpx2.AsyncClient, conte
         (b"ffconcat version 1.0\nfile a.mp4\n", (422, "video_container_not_allowed")),
         (b"#EXTM3U\n" + b"x" * 10_000, (422, "video_container_not_allowed")),
         (clip("webm", "vp9")[:-100], (422, "video_truncated")),
+        (clip()[:-100], (422, "video_truncated")),
+        (clip("mp4", "hevc"), (422, "video_codec_not_allowed")),
+        (tone(), (422, "video_no_video")),
+        (with_external_reference(clip()), (422, "video_external_reference")),
+        (lzma.decompress((BOMBS / "bomb.mp4.xz").read_bytes()), (422, "video_frame_too_large")),
+        (with_size(lzma.decompress((BOMBS / "bomb.mp4.xz").read_bytes()), 64, 64), (422, "video_decoded_too_large")),
     ],
-    ids=["nothing", "ffconcat", "hls", "cut off"],
+    ids=["nothing", "ffconcat", "hls", "cut off", "mp4 cut off", "hevc", "sound", "external", "bomb", "lying bomb"],
 )
 async def test_what_is_no_video_is_refused_and_not_kept(
     service: Service, client: httpx2.AsyncClient, data: bytes, expected: tuple[int, str]
@@ -135,6 +152,44 @@ async def test_what_is_no_video_is_refused_and_not_kept(
     assert code(await upload(client, data)) == expected
     assert code(await client.post("/v1/files", files={"file": ("a", data)})) == expected
     assert not on_disk(service) and (await client.get("/v1/files")).json()["data"] == []
+
+
+async def test_what_is_refused_at_once_and_twice_at_the_same_time_leaves_nothing(
+    service: Service, client: httpx2.AsyncClient
+) -> None:
+    answers = await asyncio.gather(*(upload(client, clip("mp4", "hevc")) for _ in range(6)))
+    assert {code(answer) for answer in answers} == {(422, "video_codec_not_allowed")} and not on_disk(service)
+
+
+async def test_a_file_that_nobody_had_time_to_look_at_is_kept_and_looked_at_later(
+    service: Service, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(*arguments: object, **more: object) -> None:
+        raise GuardBusy("64 videos wait for a decoder already; try again later")
+
+    async def never(*arguments: object, **more: object) -> None:
+        await asyncio.Event().wait()
+
+    for number, decode in enumerate((busy, never)):
+        with monkeypatch.context() as patched:
+            patched.setattr(MediaGuard, "decode", decode)
+            patched.setattr(files_check, "CHECK_S", 0.05)
+            answer = await upload(client, clip(seed=40 + number))
+        assert answer.status_code == 201 and answer.json()["video"] is None
+    again = await upload(client, clip(seed=40))
+    assert again.status_code == 200 and again.json()["video"]["frames"] == 8
+    assert (await client.get(f"/v1/files/{again.json()['id']}")).json()["video"] == again.json()["video"]
+
+
+async def test_uploads_leave_decoders_to_those_who_want_scores(service: Service, client: httpx2.AsyncClient) -> None:
+    check: UploadCheck = service.app.state.upload_check
+    for _ in range(service.gateway.config.decoders):
+        await check._turns.acquire()
+    uploading = asyncio.create_task(upload(client, clip(seed=50)))
+    scored = await client.post("/v1/score", json={"items": [{"prompt": PROMPT, "video": {"data": CLIP}}]})
+    assert scored.status_code == 200 and not uploading.done()
+    check._turns.release()
+    assert (await uploading).json()["video"]["frames"] == 8
 
 
 async def test_a_body_above_the_limit_is_refused(make_service: Any) -> None:

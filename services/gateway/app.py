@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from cluster.errors import StoreUnavailableError
-from services.gateway import compare, docs, files, health, jobs, models, score
+from services.gateway import compare, docs, files, health, jobs, later, models, score
 from services.gateway.auth import Auth
 from services.gateway.background import GatewayTasks
 from services.gateway.body import BodyLimit
@@ -70,7 +70,7 @@ def create_app(gateway: Gateway, *, access_log: bool = False) -> FastAPI:
     app.state.upload_check = UploadCheck(gateway, app.state.engine)
     app.state.restarts = models.Restarts()
     app.state.describe = partial(describe, app, gateway)
-    for module in (score, compare, models, files, jobs, health, docs):
+    for module in (score, compare, models, files, jobs, health, docs, later):
         # not include_router: a route that is the app's own is found faster, and whoever walks app.routes sees it
         app.router.routes += module.router.routes
     return app

@@ -84,10 +84,14 @@ async def make_service(tmp_path: Path, store: Store, guard: MediaGuard, shapes: 
             config=ServeConfig(**config), store=store, files=ContentFolder(tmp_path / "files"), guard=guard,
             models=models or shapes,
         )  # fmt: skip
-        service = Service(app=create_app(gateway, access_log=access_log), gateway=gateway, admin="")
-        return replace(service, admin=await service.token())
+        return await serve(gateway, access_log=access_log)
 
     return make
+
+
+async def serve(gateway: Gateway, *, access_log: bool = False) -> Service:
+    service = Service(app=create_app(gateway, access_log=access_log), gateway=gateway, admin="")
+    return replace(service, admin=await service.token())
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -100,4 +104,24 @@ async def service(make_service: Callable[..., Any]) -> Service:
 async def client(service: Service) -> AsyncIterator[httpx2.AsyncClient]:
     """With a key of every scope."""
     async with service.client(service.admin) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shared_service(
+    tmp_path_factory: pytest.TempPathFactory, guard: MediaGuard, scorer: BatchScorer
+) -> AsyncIterator[Service]:
+    """One for all tests of a file: for those that leave nothing behind."""
+    folder = tmp_path_factory.mktemp("service")
+    opened = await open_store(folder / "store.db")
+    models = InProcessModels({"shapes": InProcessModel(scorer)})
+    files = ContentFolder(folder / "files")
+    yield await serve(Gateway(config=ServeConfig(), store=opened, files=files, guard=guard, models=models))
+    await opened.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shared_client(shared_service: Service) -> AsyncIterator[httpx2.AsyncClient]:
+    """With a key of every scope."""
+    async with shared_service.client(shared_service.admin) as opened:
         yield opened

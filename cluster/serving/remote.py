@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import grpc
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
@@ -19,7 +20,7 @@ from cluster.serving.known_replicas import replicas_of
 from cluster.serving.values import BatchResult, Failure, FailureCode, ModelFacts, ScoreItem
 from policies.errors import StallError
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
 BY_VALUE_BYTES = 2**20  # of a batch; above, the object store is faster than the call, which ends at 4 MiB
@@ -53,11 +54,17 @@ class RemoteForward:
         """Scores a batch, with as many tries as fit before `deadline` (of time.monotonic())."""
         described = [(item.prompt, item.fps) for item in items]
         frames: Any = [item.frames_FHWC for item in items]
-        call = self._by_value
-        if sum(item.frames_FHWC.nbytes + 4 * len(item.prompt) for item in items) > BY_VALUE_BYTES:
-            call, frames = self._by_reference, await asyncio.to_thread(ray.put, frames)
-        answer = await self._ask(lambda left_s: call.remote(described, frames, left_s), deadline=deadline)
-        return self._answered(items, answer)
+        is_large = sum(item.frames_FHWC.nbytes + 4 * len(item.prompt) for item in items) > BY_VALUE_BYTES
+
+        async def send(left_s: float) -> Any:
+            nonlocal frames
+            if not is_large:
+                return await self._by_value.remote(described, frames, left_s)
+            if isinstance(frames, list):
+                frames = await asyncio.to_thread(ray.put, frames)
+            return await self._by_reference.remote(described, frames, left_s)
+
+        return self._answered(items, await self._ask(send, deadline=deadline))
 
     async def _ask(self, send: Callable[[float], Awaitable[Any]], *, deadline: float) -> Any:
         """A replica's answer, or the Failure to get one; `send` is told how many seconds are left."""
@@ -68,9 +75,13 @@ class RemoteForward:
                     return await send(left_s)
             except TimeoutError:
                 break
+            except asyncio.CancelledError:
+                if _is_cancelled():
+                    raise
+                failure = _UNAVAILABLE  # the replica that is being ended cancelled it
             except Exception as error:
                 if not _is_of_the_replica(error):
-                    logger.error("a replica of %r raised %r", self.name, error)
+                    _log.error("a replica of the reward model %r raised %r", self.name, error)
                     return _FAILED
                 failure = _UNAVAILABLE
             await asyncio.sleep(min(pause_s * random.uniform(0.5, 1.0), max(deadline - time.monotonic(), 0)))
@@ -100,9 +111,15 @@ class RemoteForward:
         await self._handle.shutdown_async()
 
 
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled this task, rather than that it was told of something cancelled elsewhere."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _is_of_the_replica(error: Exception) -> bool:
     """Whether another replica, or the same one later, may answer: its process or the way to it is to blame."""
     cause = error.cause if isinstance(error, RayTaskError) else error
-    return isinstance(cause, ReplicaBrokenError | RayServeException) or (
+    return isinstance(cause, ReplicaBrokenError | RayServeException | grpc.RpcError) or (
         isinstance(cause, RayError) and not isinstance(cause, RayTaskError)
     )

@@ -11,7 +11,7 @@ from policies.config import ShapesRewardConfig
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def session() -> AsyncIterator[RaySession]:
-    room = Deployment(name="room", reward=ShapesRewardConfig(), replicas=8)
+    room = Deployment(name="room", reward=ShapesRewardConfig(), replicas=16)
     opened = RaySession(RayNeeds.of_service("local", [room], start_s=60))
     await opened.open()
     yield opened

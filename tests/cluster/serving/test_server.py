@@ -30,6 +30,7 @@ pytestmark = [
 ]
 
 START_S = 120.0
+MOST_CPUS = 20.0  # of the session's 32
 
 
 def toy(name: str = "toy", *, replicas: int = 1, build: Toy = Toy(), **settings: Any) -> Deployment:  # noqa: B008
@@ -99,17 +100,21 @@ async def test_models_come_and_go_without_touching_the_others(server: ModelServe
     assert isinstance((await score(server.forwards["other"], clip(5))).results[0], Scores)
 
     switch.write_text("fail to load")
-    broken = toy("broken", build=Toy(switch=str(switch)))
+    changed, broken = (toy(name, build=Toy(switch=str(switch), seconds=0.001)) for name in ("other", "broken"))
     with pytest.raises(InputError, match=r"reward\.path: nowhere holds no model; name a folder that does"):
-        await server.apply([toy(replicas=2), other, broken])
+        await server.apply([toy(replicas=2), changed, broken])
+    assert server.deployments == {"toy": toy(replicas=2), "other": other}
     assert set(server.forwards) == {"toy", "other"}
+    assert isinstance((await score(server.forwards["other"], clip(5))).results[0], Scores)
+    switch.unlink()
     await server.apply([toy(replicas=2)])
     assert set(server.forwards) == {"toy"}
     assert await server.forwards["toy"].pids() == stays
 
 
-async def test_a_restart_replaces_every_replica_and_no_call_fails(server: ModelServer) -> None:
-    await server.apply([toy("single")])
+@pytest.mark.parametrize("cpus", [MOST_CPUS, 1], ids=["no room for one more", "one more at first"])
+async def test_a_restart_replaces_every_replica_and_no_call_fails(server: ModelServer, cpus: float) -> None:
+    await server.apply([toy("single", cpus_per_replica=cpus)])
     forward = server.forwards["single"]
     before, results, is_over = await forward.pids(), list[BatchResult](), asyncio.Event()
 
@@ -123,6 +128,15 @@ async def test_a_restart_replaces_every_replica_and_no_call_fails(server: ModelS
     await asyncio.gather(*asking)
     assert not set(before) & set(await forward.pids())
     assert all(isinstance(done.results[0], Scores) for done in results)
+
+
+async def test_without_a_replica_in_time_items_say_so(server: ModelServer) -> None:
+    forward = server.forwards["single"]
+    for pid in await forward.pids():
+        os.kill(pid, signal.SIGKILL)
+    late = await score(forward, clip(3), seconds=0.3)
+    assert getattr(late.results[0], "code", None) == FailureCode.MODEL_UNAVAILABLE
+    assert isinstance((await score(forward, clip(3), seconds=START_S)).results[0], Scores)
 
 
 async def test_a_forward_that_hangs_is_run_elsewhere_and_its_replica_replaced(
@@ -150,13 +164,3 @@ async def test_replicas_follow_the_load(server: ModelServer) -> None:
             assert isinstance((await score(forward, clip(3))).results[0], Scores)
         while forward.replicas == 2:
             await asyncio.sleep(0.1)
-
-
-async def test_without_a_replica_in_time_items_say_so(server: ModelServer) -> None:
-    await server.apply([toy("single")])
-    forward = server.forwards["single"]
-    for pid in await forward.pids():
-        os.kill(pid, signal.SIGKILL)
-    late = await score(forward, clip(3), seconds=0.3)
-    assert getattr(late.results[0], "code", None) == FailureCode.MODEL_UNAVAILABLE
-    assert isinstance((await score(forward, clip(3), seconds=START_S)).results[0], Scores)

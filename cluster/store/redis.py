@@ -162,8 +162,15 @@ class RedisRecords:
         return await self._bounded(ask(), what)
 
     async def _bounded(self, awaitable: Awaitable[T], what: str) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
         try:
-            return await within(awaitable, seconds=self._deadline_s, waiting_for=f"the store at {self._where}: {what}")
+            name = f"the store at {self._where}: {what}"
+            answer = await within(awaitable, seconds=self._deadline_s, waiting_for=name)
+            if task.cancelling() > before:  # redis-py forgets a cancellation that comes just when it has sent
+                raise asyncio.CancelledError
+            return answer
         except StallError as error:
             raise StoreUnavailableError(str(error)) from error
         except (RedisError, OSError) as error:

@@ -32,7 +32,7 @@ class JobsDesk:
 
     def __init__(self) -> None:
         self._watching: dict[str, set[News]] = {}
-        self._stops: dict[str, Callable[[], object]] = {}
+        self._stops: list[tuple[str, Callable[[], object]]] = []
         self.arrivals = News()
         self.is_closing = False
 
@@ -59,16 +59,19 @@ class JobsDesk:
 
     @contextmanager
     def working_on(self, job_id: str, stop: Callable[[], object]) -> Iterator[None]:
-        """For as long as this lasts, `stop` ends the work on a job here."""
-        self._stops[job_id] = stop
+        """For as long as this lasts, `stop` ends the work on a job here.
+
+        A job may be worked on twice for a moment: by who lost its lease and has not noticed, and by who took it.
+        """
+        self._stops.append((job_id, stop))
         try:
             yield
         finally:
-            del self._stops[job_id]
+            self._stops.remove((job_id, stop))
 
     def stop(self, job_id: str) -> None:
         """Ends the work on a job that was canceled, if it is done here."""
-        if (stop := self._stops.get(job_id)) is not None:
+        for stop in [stop for known, stop in self._stops if known == job_id]:
             stop()
         self.tell(job_id)
 

@@ -147,3 +147,18 @@ async def test_an_address_that_cannot_be_used_is_refused_without_its_password() 
     with pytest.raises(StoreUnavailableError) as refused:
         await open_store("redis://user:hunter2@127.0.0.1:1/0", deadline_s=2)
     assert "hunter2" not in str(refused.value)
+
+
+async def test_whoever_is_canceled_while_asking_is_canceled(server: Server) -> None:
+    """asyncio.wait_for, which redis-py uses, forgets a cancellation that comes just when its awaitable is done."""
+    records = await open_redis(server.url, prefix="x", deadline_s=5.0)
+    try:
+        for ticks in range(60):
+            asking = asyncio.create_task(records.read(["key"]))
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            was_too_late = not asking.cancel()
+            await asyncio.wait([asking])
+            assert was_too_late or asking.cancelled(), ticks
+    finally:
+        await records.close()

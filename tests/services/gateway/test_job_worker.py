@@ -158,8 +158,17 @@ async def test_a_caller_with_a_long_job_does_not_take_the_other_places(store: St
         assert (await ended(store, small)).state == "succeeded"
 
 
-async def test_a_lease_is_renewed_while_the_work_goes_on(store: Store, clock: ManualClock) -> None:
-    bench, other = Bench(), Bench()
+async def test_a_lease_is_renewed_while_the_work_goes_on(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, other, renewals = Bench(), Bench(), list[float]()
+    renew = store.jobs.renew
+
+    async def counted(*args: Any, **kwargs: Any) -> None:
+        await renew(*args, **kwargs)
+        renewals.append(clock.now)
+
+    monkeypatch.setattr(store.jobs, "renew", counted)
     bench.hold = {"ada": asyncio.Event()}
     job = await create(store)
     async with Site(store, bench):
@@ -167,7 +176,8 @@ async def test_a_lease_is_renewed_while_the_work_goes_on(store: Store, clock: Ma
         async with Site(store, other):
             for _ in range(6):
                 clock.advance(5)
-                await asyncio.sleep(0.06)
+                so_far = len(renewals)
+                await until(lambda: len(renewals) > so_far + 1)  # noqa: B023
             bench.hold["ada"].set()
             assert (await ended(store, job)).attempt == 1
     assert not other.begun
@@ -190,7 +200,7 @@ async def test_a_server_that_wakes_up_late_writes_nothing(store: Store, clock: M
     late, bench = Bench(), Bench()
     late.hold = {"ada": asyncio.Event()}
     job = await create(store)
-    async with Site(store, late, pace=Pace(renew_s=1000, look_s=0.02, progress_s=0.01)):
+    async with Site(store, late, at_a_time=1, pace=Pace(renew_s=1000, look_s=0.02, progress_s=0.01)):
         await until(lambda: late.begun)
         clock.advance(11)
         async with Site(store, bench):
@@ -199,6 +209,19 @@ async def test_a_server_that_wakes_up_late_writes_nothing(store: Store, clock: M
         await asyncio.sleep(0.05)
     assert await store.jobs.result(job.id) == b'{"attempt": 2}'
     assert [event["state"] for event in await events(store, job) if "state" in event][-1] == "succeeded"
+
+
+async def test_a_server_may_take_the_job_that_it_lost_itself(store: Store, clock: ManualClock) -> None:
+    bench = Bench()
+    bench.hold = {"ada": asyncio.Event()}
+    job = await create(store)
+    async with Site(store, bench, at_a_time=2, pace=Pace(renew_s=1000, look_s=0.02, progress_s=0.01)):
+        await until(lambda: bench.begun)
+        clock.advance(11)
+        await until(lambda: len(bench.begun) == 2)
+        bench.hold["ada"].set()
+        assert (await ended(store, job)).attempt == 2
+    assert await store.jobs.result(job.id) == b'{"attempt": 2}'
 
 
 async def test_canceling_ends_the_work_here_at_once(store: Store) -> None:

@@ -12,7 +12,7 @@ from cluster.serving.values import ScoreItem
 from services.gateway.engine import Engine, Order, problem_of, refusal_of
 from services.gateway.problem_kinds import COMPARISON_TOO_LARGE, TOO_FEW_CANDIDATES
 from services.gateway.problems import JsonObject, Problem
-from services.gateway.requests import Checked, Item
+from services.gateway.requests import BadItem, Checked, Item
 from services.gateway.results import failed, model_of, problem_of_all, scored, usage_of
 from services.gateway.shared_videos import SharedVideos
 from services.media.cache import Media
@@ -120,10 +120,10 @@ async def _decoded(engine: Engine, request: Checked, order: Order) -> list[_Read
     """What became of each candidate, in their order."""
     shared = SharedVideos(engine.videos, request, order.owner, order.deadline)
 
-    async def one(index: int, item: Item | Problem) -> _Ready | Exception:
+    async def one(index: int, item: Item | BadItem) -> _Ready | Exception:
         try:
-            if isinstance(item, Problem):
-                return item
+            if isinstance(item, BadItem):
+                return item.problem
             media, decode_ms = await shared.media(item.video)
             return _Ready(index=index, item=item, media=media, decode_ms=decode_ms)
         except Exception as error:

@@ -15,9 +15,9 @@ from cluster.serving.values import ScoreItem
 from services.gateway.admission import Admission
 from services.gateway.frame_budget import FrameBudget
 from services.gateway.metrics import Metrics
-from services.gateway.problem_kinds import CALLER_QUEUE_FULL, INTERNAL, QUEUE_FULL, STORE_UNAVAILABLE
+from services.gateway.problem_kinds import CALLER_QUEUE_FULL, DEADLINE_PASSED, INTERNAL, QUEUE_FULL, STORE_UNAVAILABLE
 from services.gateway.problems import JsonObject, Problem
-from services.gateway.requests import Checked, Item
+from services.gateway.requests import BadItem, Checked, Item
 from services.gateway.results import failed, model_of, problem_of_all, scored, usage_of
 from services.gateway.shared_videos import SharedVideos
 from services.gateway.state import Gateway
@@ -104,29 +104,30 @@ class Engine:
         return entries
 
     async def _entry(
-        self, request: Checked, index: int, item: Item | Problem, order: Order, shared: SharedVideos
+        self, request: Checked, index: int, item: Item | BadItem, order: Order, shared: SharedVideos
     ) -> JsonObject:
-        label = item.id if isinstance(item, Item) else ""
         try:
-            if isinstance(item, Problem):
-                raise item
+            if isinstance(item, BadItem):
+                raise item.problem
             async with self.budget.room(order.deadline) as room:
                 media, decode_ms = await shared.media(item.video)
                 room.hold(media.frames_FHWC.nbytes)
                 outcome = await self._outcome(request, item, media, order)
-            entry = scored(index, label, outcome, request.dimensions, media, decode_ms)
+            entry = scored(index, item.id, outcome, request.dimensions, media, decode_ms)
         except Exception as error:
             if order.is_patient and isinstance(error, StoreUnavailableError):
                 raise  # whoever is patient tries all of it again
             problem = problem_of(error, order.request_id)
             self._metrics.item(request.model_name, problem.kind.code)
-            return failed(index, label, problem, order.request_id, request.pointer(index))
+            return failed(index, item.id, problem, order.request_id, request.pointer(index))
         self._metrics.item(request.model_name, "scored", queue_ms=outcome.queue_ms, inference_ms=outcome.inference_ms)
         return entry
 
     async def _outcome(self, request: Checked, item: Item, media: Media, order: Order) -> Outcome:
         wanted = [ScoreItem(prompt=item.prompt, frames_FHWC=media.frames_FHWC, fps=media.fps)]
         while True:
+            if time.monotonic() >= order.deadline:
+                raise Problem(DEADLINE_PASSED)
             try:
                 (outcome,) = await request.model.score(wanted, caller=order.owner, deadline=order.deadline)
                 return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
@@ -77,6 +78,9 @@ Timeout = Annotated[
 ]
 
 
+_ID = r"^[A-Za-z0-9._:-]{1,128}$"
+
+
 class Item(_Strict):
     """A video with its prompt."""
 
@@ -84,7 +88,7 @@ class Item(_Strict):
     video: Video
     id: Annotated[
         str,
-        Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$", description="Yours, given back.", json_schema_extra=without_default),
+        Field(pattern=_ID, description="Yours, given back.", json_schema_extra=without_default),
     ] = ""
 
 
@@ -124,13 +128,21 @@ _SCORE, _COMPARE = TypeAdapter(_Score), TypeAdapter(_Compare)
 _ITEM, _VIDEO = TypeAdapter(Item), TypeAdapter(Video)
 
 
+@dataclass(frozen=True, slots=True)
+class BadItem:
+    """An item that is wrong, while the others need not be."""
+
+    problem: Problem
+    id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A request that can be worked on. `items[i]` is a Problem where that item alone is wrong."""
+    """A request that can be worked on."""
 
     model_name: str
     model: ScoringModel
-    items: list[Item | Problem]
+    items: list[Item | BadItem]
     dimensions: tuple[str, ...]
     timeout_s: float
     tie_margin: float = 0.0
@@ -161,7 +173,7 @@ def check_compare(value: Any, gateway: Gateway) -> Checked:
     return _checked(body, items, gateway, place="videos", tie_margin=body.tie_margin)
 
 
-def _checked(body: _Envelope, items: list[Item | Problem], gateway: Gateway, **more: Any) -> Checked:
+def _checked(body: _Envelope, items: list[Item | BadItem], gateway: Gateway, **more: Any) -> Checked:
     name = body.model or gateway.models.default
     model = gateway.models.get(name)
     if model is None:
@@ -183,21 +195,27 @@ def _dimensions(named: list[str], model: ScoringModel) -> tuple[str, ...]:
     return tuple(name for name in known if name in named) if named else known
 
 
-def _item(value: Any, index: int, most_characters: int) -> Item | Problem:
+def _item(value: Any, index: int, most_characters: int) -> Item | BadItem:
     try:
         item = _ITEM.validate_python(value)
     except ValidationError as error:
-        return _problem(error, ("items", index))
+        return BadItem(_problem(error, ("items", index)), _id_of(value))
     if len(item.prompt) > most_characters:
-        return _too_long(f"/items/{index}/prompt", most_characters)
+        return BadItem(_too_long(f"/items/{index}/prompt", most_characters), item.id)
     return item
 
 
-def _candidate(value: Any, index: int, prompt: str) -> Item | Problem:
+def _id_of(value: Any) -> str:
+    """Of an item that is wrong: its id may still be right."""
+    label = value.get("id") if isinstance(value, dict) else None
+    return label if isinstance(label, str) and re.fullmatch(_ID, label) else ""
+
+
+def _candidate(value: Any, index: int, prompt: str) -> Item | BadItem:
     try:
         return Item.model_construct(prompt=prompt, video=_VIDEO.validate_python(value), id="")
     except ValidationError as error:
-        return _problem(error, ("videos", index))
+        return BadItem(_problem(error, ("videos", index)), "")
 
 
 def _validated(adapter: TypeAdapter[Any], value: Any) -> Any:

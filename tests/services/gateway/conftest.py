@@ -79,7 +79,11 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def make_service(tmp_path: Path, store: Store, guard: MediaGuard, shapes: InProcessModels) -> Callable[..., Any]:
     """Services over one store; `models` and parts of the configuration can be other than usual."""
 
-    async def make(*, models: Models | None = None, access_log: bool = False, **config: Any) -> Service:
+    async def make(
+        *, models: Models | None = None, models_config: Any = None, access_log: bool = False, **config: Any
+    ) -> Service:
+        if models_config is not None:
+            config["models"] = models_config
         gateway = Gateway(
             config=ServeConfig(**config), store=store, files=ContentFolder(tmp_path / "files"), guard=guard,
             models=models or shapes,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
+from services.gateway.model_metrics import ModelMetrics
 from services.scoring.model import Models
 
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -41,7 +38,7 @@ class Metrics:
             "onlinevpo_queue_seconds", "Time that an item waited for its batch.", ("model",), buckets=_LATENCIES,
             registry=self.registry,
         )  # fmt: skip
-        self.registry.register(_OfModels(models))
+        self.registry.register(ModelMetrics(models))
         # looking a child up by its labels takes longer than counting
         self._known_requests: dict[tuple[str, str, int], Counter] = {}
         self._known: dict[tuple[object, ...], Counter | Histogram] = {}
@@ -81,19 +78,3 @@ class Metrics:
             known = self._known[of, *labels] = of.labels(*labels)
         assert isinstance(known, Histogram)
         return known
-
-
-class _OfModels(Collector):
-    """What the models say of themselves when they are asked."""
-
-    def __init__(self, models: Models) -> None:
-        self._models = models
-
-    def collect(self) -> Iterable[Metric]:
-        queued = GaugeMetricFamily("onlinevpo_queued_items", "Items that wait for a model.", labels=["model"])
-        ready = GaugeMetricFamily("onlinevpo_model_ready", "Whether a model could score now.", labels=["model"])
-        for name in self._models.names:
-            if (model := self._models.get(name)) is not None:
-                queued.add_metric([name], model.queued)
-                ready.add_metric([name], float(model.is_ready))
-        return (queued, ready)

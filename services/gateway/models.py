@@ -105,4 +105,4 @@ def _view(request: Request, name: str, model: ScoringModel) -> JsonObject:
         "queued": model.queued, "restarting": restarts.is_running(name),
         "default": name == current(request).models.default,
     }  # fmt: skip
-    return {**model_of(facts), **state}
+    return {**model_of(facts), "name": name, **state}

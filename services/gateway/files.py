@@ -74,7 +74,7 @@ async def _once(request: Request, operation: Operation, stored: StoredFile, cont
 
 async def _enter(request: Request, owner: str, stored: StoredFile, container: str) -> Response:
     check: UploadCheck = request.app.state.upload_check
-    facts = {"container": container, **await check.facts(stored.sha256)}
+    facts = {"container": container, **await check.facts(stored.sha256, stored.size)}
     file, had_it = await current(request).shelf.enter(
         owner, sha256=stored.sha256, size=stored.size, media_type=f"video/{container}", facts=facts
     )

@@ -16,20 +16,22 @@ from services.gateway.state import Gateway
 from services.media.refusal import GuardBusy, GuardUnavailable, MediaRefused
 
 CHECK_S = 10.0
+LARGEST = 16 * 2**20
+"""Bytes; a decoder is given the whole file, and an upload shall not cost the server its own size in memory."""
 _FACTS = ("container", "codec", "frames", "height", "width", "fps")
 
 
 class UploadCheck:
     """Of one app. As many uploads are looked at together as there are decoders; scores wait for no more than those.
 
-    Where there is no time for it, a file is kept without facts. It is looked at when it is scored, like any other.
+    A file for which there is no time, or which is too large, is kept without facts, and looked at when it is scored.
     """
 
     def __init__(self, gateway: Gateway, engine: Engine) -> None:
         self._index, self._engine = gateway.store.files, engine
         self._turns = asyncio.Semaphore(gateway.config.decoders)
 
-    async def facts(self, sha256: str) -> Mapping[str, JsonValue]:
+    async def facts(self, sha256: str, size: int) -> Mapping[str, JsonValue]:
         """What is known of the file in the folder.
 
         Raises:
@@ -38,6 +40,8 @@ class UploadCheck:
         known = await self._index.get(sha256)
         if known is not None and view_of(known.facts):
             return known.facts
+        if size > LARGEST:
+            return {}
         deadline = time.monotonic() + CHECK_S
         try:
             async with asyncio.timeout(CHECK_S), self._turns, self._engine.budget.room(deadline):

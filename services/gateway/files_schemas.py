@@ -37,7 +37,7 @@ class FileView(BaseModel):
         description="When this API key uploaded it; seconds since 1970.", examples=[1764892800.25]
     )
     video: VideoFacts | None = Field(
-        description="Null where the decoders were too busy when it came; it is decoded when it is scored."
+        description="Null where it was too large or the decoders too busy when it came; it is decoded to be scored."
     )
 
 

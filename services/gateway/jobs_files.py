@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from cluster.store.files import Files
@@ -41,20 +42,45 @@ async def take_over(gateway: Gateway, value: JsonObject, *, owner: str, job_id: 
     Raises:
         Problem: a video is too large, or there is no room for it.
     """
-    turns = asyncio.Semaphore(_AT_ONCE)
+    videos = [item.get("video") if isinstance(item, dict) else None for item in value["items"]]
+    inline = {url for video in videos if (url := _only(video, "data")) is not None}
+    shared = {file_id for video in videos if (file_id := _only(video, "file_id")) is not None}
+    kept: dict[str, JsonObject] = {}
 
-    async def taken(item: Any) -> Any:
-        video = item.get("video") if isinstance(item, dict) else None
-        if not isinstance(video, dict):
-            return item
-        async with turns:
-            if isinstance(video.get("data"), str) and len(video) == 1:
-                return {**item, "video": await _inline(gateway, video["data"], job_id)}
-            if isinstance(video.get("file_id"), str):
-                await _share(gateway, video["file_id"], owner=owner, job_id=job_id)
-        return item
+    async def keep(url: str) -> None:
+        kept[url] = await _inline(gateway, url, job_id)
 
-    return {**value, "items": await asyncio.gather(*map(taken, value["items"]))}
+    await _some_at_a_time(
+        [partial(keep, url) for url in inline]
+        + [partial(_share, gateway, file_id, owner=owner, job_id=job_id) for file_id in shared]
+    )
+    items = [
+        item if (url := _only(video, "data")) is None else {**item, "video": kept[url]}
+        for item, video in zip(value["items"], videos, strict=True)
+    ]
+    return {**value, "items": items}
+
+
+def _only(video: Any, field: str) -> str | None:
+    """What a video that consists of one field has in it."""
+    is_it = isinstance(video, dict) and len(video) == 1 and isinstance(video.get(field), str)
+    return video[field] if is_it else None
+
+
+async def _some_at_a_time(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """The first that fails ends all others before its error goes on: nothing is kept after that."""
+    left = iter(calls)
+
+    async def work() -> None:
+        for call in left:
+            await call()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_AT_ONCE, len(calls))):
+                group.create_task(work())
+    except* Exception as several:
+        raise several.exceptions[0] from None
 
 
 async def let_go(shelf: Shelf, files: Files, job_id: str) -> None:

@@ -453,3 +453,14 @@ async def test_a_new_app_over_the_same_gateway_knows_the_same_jobs(site: Site) -
     headers = {"Authorization": f"Bearer {site.service.admin}"}
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
         assert (await client.get(f"/v1/jobs/{job_id}")).json()["id"] == job_id
+
+
+async def test_a_request_that_cannot_be_kept_leaves_nothing(make_site: Any) -> None:
+    """One of its videos is too large, the others are not."""
+    site = await make_site(is_working=False, media={"max_bytes": 2000})
+    value = request(2)
+    value["items"] += [{"prompt": PROMPT, "video": inline(bytes([number]) * 500)} for number in range(20)]
+    value["items"].append({"prompt": PROMPT, "video": inline(bytes(3000))})
+    answer = await site.client.post("/v1/score", json=value, headers=ASYNC)
+    assert (answer.status_code, answer.json()["code"]) == (413, "video_too_large")
+    assert not on_disk(site.service) and await site.jobs.unfinished() == 0

@@ -91,3 +91,38 @@ class SilentObserver:
     def on_event(self, text: str) -> None: ...
 
     def on_end(self, result: RunEnd) -> None: ...
+
+
+class Observers:
+    """Several observers as one; each is told in turn."""
+
+    def __init__(self, *each: RunObserver) -> None:
+        self._each = each
+
+    def on_start(self, run_dir: Path, config: RunConfig, first_update: int) -> None:
+        for observer in self._each:
+            observer.on_start(run_dir, config, first_update)
+
+    def on_stage(self, name: str) -> None:
+        for observer in self._each:
+            observer.on_stage(name)
+
+    def on_update(self, line: Mapping[str, Any]) -> None:
+        for observer in self._each:
+            observer.on_update(line)
+
+    def on_validation(self, line: Mapping[str, Any]) -> None:
+        for observer in self._each:
+            observer.on_validation(line)
+
+    def on_commit(self, update: int) -> None:
+        for observer in self._each:
+            observer.on_commit(update)
+
+    def on_event(self, text: str) -> None:
+        for observer in self._each:
+            observer.on_event(text)
+
+    def on_end(self, result: RunEnd) -> None:
+        for observer in self._each:
+            observer.on_end(result)

@@ -38,6 +38,10 @@ class Store:
         """Returns when the backend answers."""
         await self._records.ping()
 
+    async def now(self) -> float:
+        """The time by which everything here is stamped."""
+        return await self._records.now()
+
     async def close(self) -> None:
         """Finishes what was begun and lets go. Further calls fail."""
         await self._records.close()

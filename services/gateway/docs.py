@@ -20,7 +20,7 @@ PAGES = ("/docs", "/openapi.json", "/problems/")
 
 _SWAGGER_UI = pathlib.Path(__file__).parents[1] / "vendor" / "swagger_ui"
 _CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self';"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _SHELL = """<!doctype html>
@@ -40,7 +40,7 @@ _SHELL = """<!doctype html>
 </html>
 """
 _START = """SwaggerUIBundle({
-  url: "/openapi.json",
+  url: location.origin + "/openapi.json",  // an address with a password in it cannot be fetched from
   dom_id: "#swagger-ui",
   deepLinking: true,
   validatorUrl: null,

@@ -63,5 +63,6 @@ EXPOSE 8000
 # Of the service; switch it off (--no-healthcheck) where the image does something else.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=300s --retries=4 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
-# No entry point: Ray and Kubernetes bring their own commands. Run it with --init and --ulimit nofile=65536:65536.
-CMD ["onlinevpo", "serve", "--host", "0.0.0.0", "--port", "8000", "--data-dir", "/data"]
+# No entry point: Ray and Kubernetes bring their own commands. Run it with --init and --ulimit nofile=65536:65536. The
+# service answers for localhost only, as which a port published on 127.0.0.1 is reached; others bring a configuration.
+CMD ["onlinevpo", "serve", "--host", "0.0.0.0", "--port", "8000", "--data-dir", "/data", "--set", "allowed_hosts=[localhost]"]

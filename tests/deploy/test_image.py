@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from services.cli import app
-from services.serve_config import ServeConfig
+from services.serving_config import load_serve_config
 from tests.deploy import image
 from tests.deploy.files import ROOT
 
@@ -88,9 +88,11 @@ def test_its_command_is_one_that_there_is() -> None:
     (step,) = FINAL.all("CMD")
     assert step.json and step.value[0] == "onlinevpo"
     options = dict(zip(step.value[2::2], step.value[3::2], strict=True))
-    config = ServeConfig(host=options["--host"], port=int(options["--port"]), data_dir=options["--data-dir"])
-    assert FINAL.all("EXPOSE")[0].value == (str(config.port),)
     assert set(options) <= {name for parameter in app.commands[step.value[1]].params for name in parameter.opts}
+    config = load_serve_config(None, [options["--set"]], {"host": options["--host"], "port": int(options["--port"])})
+    assert FINAL.all("EXPOSE")[0].value == (str(config.port),)
+    (folder,) = (step.value[0] for step in FINAL.all("RUN"))
+    assert f"--mode=0700 {options['--data-dir']} " in folder  # writable by the user
 
 
 class Alive(http.server.BaseHTTPRequestHandler):

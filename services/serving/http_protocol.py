@@ -6,8 +6,11 @@ import asyncio
 import json
 import secrets
 from asyncio.events import TimerHandle
+from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from services.serving.lingering import LingeringTransport
 
 HEADER_BYTES = 32 * 1024
 HEADERS_S = 15.0
@@ -27,14 +30,18 @@ class BoundedProtocol(HttpToolsProtocol):
     _headers_timer: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._lingering = LingeringTransport(transport, lambda: self._is_in_body or self._raw_bytes > 0)
+        super().connection_made(cast(asyncio.Transport, self._lingering))
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._lingering.lost()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering.is_closing():
+            return
         if not self._is_in_body:
             self._await_headers()
             self._raw_bytes += len(data)

@@ -8,14 +8,14 @@ import pytest
 
 from policies.errors import InputError
 from services.serve_config import ServeConfig
-from services.serving import http_protocol
+from services.serving import http_protocol, lingering
 from services.serving.http_server import HttpServer, bind, url_of
 
 ANY_PORT = ServeConfig(port=0)
 
 
 class App:
-    """Answers with the length of the body; waits for `go` first when asked for /slow."""
+    """Answers with the length of the body; for /slow only after `go`, for /refuse without a look at the body."""
 
     def __init__(self) -> None:
         self.go, self.begun = asyncio.Event(), asyncio.Event()
@@ -25,6 +25,10 @@ class App:
             for _ in range(2):
                 message = await receive()
                 await send({"type": f"{message['type']}.complete"})
+            return
+        if scope["path"] == "/refuse":
+            await send({"type": "http.response.start", "status": 422, "headers": [(b"connection", b"close")]})
+            await send({"type": "http.response.body", "body": b"no"})
             return
         body, more = b"", True
         while more:
@@ -99,6 +103,32 @@ async def test_what_is_no_reasonable_request_is_a_problem_and_the_end(parts: lis
 async def test_a_body_may_be_longer_than_headers(running: Running) -> None:
     answer = await running.talk(b"POST / HTTP/1.1\r\ncontent-length: 100000\r\n" + LAST + b"\r\n", b"a" * 100_000)
     assert b"100000 bytes" in answer
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.1], ids=["at once", "after the answer"])
+async def test_whoever_sends_on_after_a_refusal_can_still_read_it(pause_s: float, running: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(b"POST /refuse HTTP/1.1\r\nhost: a\r\ncontent-length: 30000000\r\n\r\n")
+    for _ in range(30):
+        writer.write(bytes(1_000_000))
+        await writer.drain()
+        await asyncio.sleep(pause_s / 30)
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 422 ") and answer.endswith(b"\r\n2\r\nno\r\n0\r\n\r\n")
+    writer.close()
+
+
+async def test_whoever_keeps_sending_after_a_refusal_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
+    monkeypatch.setattr(lingering, "LINGER_S", 0.05)
+    _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(b"POST /refuse HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
+    with pytest.raises(ConnectionError):
+        while True:
+            writer.write(b"1\r\na\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.005)
 
 
 async def test_headers_that_do_not_come_end_the_connection(monkeypatch: pytest.MonkeyPatch, running: Running) -> None:

@@ -40,11 +40,15 @@ def parsed(body: bytes) -> Any:
 
 def _check_headers(request: Request) -> None:
     """Pages of other origins can send text/plain without being asked, but not JSON."""
-    headers = request.headers
-    kinds = headers.getlist("content-type")
-    if len(kinds) != 1 or kinds[0].partition(";")[0].strip().lower() != "application/json":
+    kinds, encodings = [], []
+    for name, value in request.scope["headers"]:  # once: each look-up would go through them
+        if name == b"content-type":
+            kinds.append(value)
+        elif name == b"content-encoding":
+            encodings.append(value)
+    if len(kinds) != 1 or kinds[0].partition(b";")[0].strip().lower() != b"application/json":
         raise Problem(UNSUPPORTED_MEDIA_TYPE)
-    if headers.get("content-encoding", "identity") != "identity":
+    if encodings and encodings[0] != b"identity":
         raise Problem(UNSUPPORTED_MEDIA_TYPE, "Bodies must not be compressed.")
 
 

@@ -15,7 +15,7 @@ A route takes the request and gives a response: nothing validates an answer twic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 import orjson
@@ -23,6 +23,8 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from cluster.store.keys import ApiKey, Scope
 from services.gateway.problem_kinds import FORBIDDEN
@@ -33,17 +35,27 @@ from services.gateway.state import Gateway
 class PlainRoute(APIRoute):
     """Calls its endpoint with the request and nothing else: resolving dependencies would double the time of a request.
 
-    Endpoints with further parameters get FastAPI's handling.
+    Endpoints with further parameters get FastAPI's handling. Exceptions become answers one layer further out.
     """
 
-    def get_route_handler(self) -> Any:
-        return self.endpoint if self._is_plain else super().get_route_handler()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self._is_plain:
+            self.app = _calling(self.endpoint)
 
     @property
     def _is_plain(self) -> bool:
         dependant = self.dependant
         params = (dependant.path_params, dependant.query_params, dependant.header_params, dependant.body_params)
         return not any((*params, dependant.dependencies)) and dependant.request_param_name == "request"
+
+
+def _calling(endpoint: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+    async def app(scope: ASGIScope, receive: Receive, send: Send) -> None:
+        response = await endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    return app
 
 
 def new_router() -> APIRouter:

@@ -53,5 +53,6 @@ async def score(request: Request) -> Response:
 
 def _prefers_async(request: Request) -> bool:
     """RFC 7240: preferences in any order, over several headers, perhaps with parameters."""
-    preferences = ",".join(request.headers.getlist("prefer")).lower().split(",")
-    return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)
+    headers = [value for name, value in request.scope["headers"] if name == b"prefer"]
+    preferences = b",".join(headers).lower().split(b",")
+    return any(preference.partition(b";")[0].strip() == b"respond-async" for preference in preferences)

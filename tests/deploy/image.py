@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,12 +13,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
-import dockerfile
+from dockerfile_parse import DockerfileParser
 
 from tests.deploy.files import ROOT
 
 PATH = ROOT / "Dockerfile"
-Step = dockerfile.Command
+
+
+@dataclass(frozen=True)
+class Step:
+    """One instruction: what follows its name, as text and in words, and its --flags."""
+
+    cmd: str
+    text: str
+    words: tuple[str, ...]
+    flags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cmd: str, text: str) -> Step:
+        flags: list[str] = []
+        while text.startswith("--"):
+            flag, _, text = text.partition(" ")
+            flags.append(flag)
+            text = text.strip()
+        before, bracket, after = text.partition("[")
+        if cmd in ("CMD", "HEALTHCHECK") and bracket:
+            words = [*before.split(), *json.loads(bracket + after)]
+        else:
+            words = [] if cmd == "RUN" else shlex.split(text)
+        return cls(cmd, text, tuple(words), tuple(flags))
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """Of ENV and ARG: values by name, unexpanded."""
+        return {name: value for name, _, value in (word.partition("=") for word in self.words)}
 
 
 @dataclass
@@ -31,29 +61,25 @@ class Stage:
     @property
     def environment(self) -> dict[str, str]:
         """Its ENV, unexpanded."""
-        pairs = [pair for step in self.all("ENV") for pair in zip(step.value[::2], step.value[1::2], strict=True)]
-        return dict(pairs)
-
-    @property
-    def arguments(self) -> dict[str, str]:
-        """Its ARGs and their defaults."""
-        return {name: value.strip('"') for name, _, value in (step.value[0].partition("=") for step in self.all("ARG"))}
+        return {name: value for step in self.all("ENV") for name, value in step.pairs.items()}
 
 
 def stages(path: Path = PATH) -> list[Stage]:
     """Its stages in order; the base image's argument has its default."""
+    with path.open("rb") as file:
+        written = [one for one in DockerfileParser(fileobj=file).structure if one["instruction"] != "COMMENT"]
     found: list[Stage] = []
     before: dict[str, str] = {}
-    for step in dockerfile.parse_file(str(path)):
+    for one in written:
+        step = Step.of(one["instruction"], one["value"])
         if step.cmd == "FROM":
-            base, *rest = step.value
+            base, *rest = step.words
             found.append(Stage(Template(base).safe_substitute(before), rest[1] if rest else ""))
         elif found:
             found[-1].steps.append(step)
         else:
             assert step.cmd == "ARG", step
-            name, _, value = step.value[0].partition("=")
-            before[name] = value
+            before |= step.pairs
     return found
 
 
@@ -70,20 +96,19 @@ def run(stage: Stage, folder: Path, arguments: Mapping[str, str]) -> dict[str, s
     here = folder
     for step in stage.steps:
         if step.cmd == "ARG":
-            name = step.value[0].partition("=")[0]
-            environment[name] = arguments.get(name, stage.arguments[name])
+            environment |= {name: arguments.get(name, default) for name, default in step.pairs.items()}
         elif step.cmd == "ENV":
-            for name, value in zip(step.value[::2], step.value[1::2], strict=True):
+            for name, value in step.pairs.items():
                 environment[name] = Template(value.replace("/opt/", f"{folder}/opt/")).substitute(environment)
         elif step.cmd == "WORKDIR":
-            here = folder / step.value[0].lstrip("/")
+            here = folder / step.text.lstrip("/")
             here.mkdir(parents=True)
         elif step.cmd == "COPY":
-            _copy(step.value[:-1], here, into=step.value[-1])
+            _copy(step.words[:-1], here, into=step.words[-1])
         elif step.cmd == "RUN":
-            command = ["/bin/sh", "-c", step.value[0]]
+            command = ["/bin/sh", "-c", step.text]
             done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, f"{step.value[0]}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            assert done.returncode == 0, f"{step.text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return environment
 
 

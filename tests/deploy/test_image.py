@@ -42,7 +42,7 @@ def test_the_base_is_one_exact_version() -> None:
 
 
 def test_every_package_has_one_version() -> None:
-    installs = [step.value[0] for step in BUILD.all("RUN") if "pip install" in step.value[0]]
+    installs = [step.text for step in BUILD.all("RUN") if "pip install" in step.text]
     assert len(installs) == 4
     for step in installs:
         (words,) = re.findall(r"pip install (.*?)(?:&&|$)", step)
@@ -54,13 +54,13 @@ def test_every_package_has_one_version() -> None:
 
 def test_it_runs_as_a_user_without_rights() -> None:
     (user,) = FINAL.all("USER")
-    assert user.value == ("1000:1000",)  # a number, or Kubernetes cannot tell that it is not root
+    assert user.words == ("1000:1000",)  # a number, or Kubernetes cannot tell that it is not root
     after = FINAL.steps[FINAL.steps.index(user) :]
     assert not [step for step in after if step.cmd in ("RUN", "COPY", "ADD")]
 
 
 def test_only_what_is_installed_is_copied_and_only_that_is_sent() -> None:
-    copied = [source for step in BUILD.all("COPY") for source in step.value[:-1]]
+    copied = [source for step in BUILD.all("COPY") for source in step.words[:-1]]
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines and sorted(copied) == sorted(line[1:] for line in lines if line.startswith("!"))
     assert all((ROOT / source).exists() for source in copied)
@@ -79,19 +79,19 @@ def test_ray_asks_for_a_token_wherever_it_is_started() -> None:
 def test_a_login_shell_which_ray_uses_finds_the_programs() -> None:
     (step,) = FINAL.all("RUN")
     assert FINAL.steps.index(FINAL.all("ENV")[0]) < FINAL.steps.index(step)  # whose PATH it writes
-    assert "> /etc/profile.d/" in step.value[0]
+    assert "> /etc/profile.d/" in step.text
     assert FINAL.environment["PATH"].startswith(FINAL.environment["VIRTUAL_ENV"] + "/bin:")
     assert FINAL.environment["VIRTUAL_ENV"] == BUILD.environment["VIRTUAL_ENV"]
 
 
 def test_its_command_is_one_that_there_is() -> None:
     (step,) = FINAL.all("CMD")
-    assert step.json and step.value[0] == "onlinevpo"
-    options = dict(zip(step.value[2::2], step.value[3::2], strict=True))
-    assert set(options) <= {name for parameter in app.commands[step.value[1]].params for name in parameter.opts}
+    assert step.words[0] == "onlinevpo"
+    options = dict(zip(step.words[2::2], step.words[3::2], strict=True))
+    assert set(options) <= {name for parameter in app.commands[step.words[1]].params for name in parameter.opts}
     config = load_serve_config(None, [options["--set"]], {"host": options["--host"], "port": int(options["--port"])})
-    assert FINAL.all("EXPOSE")[0].value == (str(config.port),)
-    (folder,) = (step.value[0] for step in FINAL.all("RUN"))
+    assert FINAL.all("EXPOSE")[0].words == (str(config.port),)
+    (folder,) = (step.text for step in FINAL.all("RUN"))
     assert f"--mode=0700 {options['--data-dir']} " in folder  # writable by the user
 
 
@@ -119,7 +119,7 @@ def answering(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
 
 def health_check(port: int) -> int:
     (step,) = FINAL.all("HEALTHCHECK")
-    kind, python, *rest = step.value
+    kind, python, *rest = step.words
     assert (kind, python) == ("CMD", "python")
     words = [word.replace(":8000", f":{port}") for word in rest]
     return subprocess.run([sys.executable, *words], capture_output=True, check=False).returncode
@@ -160,7 +160,7 @@ def test_its_install_steps_make_a_working_environment(tmp_path: Path) -> None:
 
 
 def test_another_device_than_the_two_is_refused() -> None:
-    (step,) = (step.value[0] for step in BUILD.all("RUN") if "DEVICE" in step.value[0])
+    (step,) = (step.text for step in BUILD.all("RUN") if "DEVICE" in step.text)
     done = subprocess.run(["/bin/sh", "-c", step], env={"DEVICE": "tpu", "TORCH_INDEX_URL": ""}, capture_output=True,
                           text=True, check=False)  # fmt: skip
     assert done.returncode == 2 and "DEVICE is 'tpu'; it may be gpu or cpu" in done.stderr

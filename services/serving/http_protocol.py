@@ -14,6 +14,11 @@ from services.serving.lingering import LingeringTransport
 
 HEADER_BYTES = 32 * 1024
 HEADERS_S = 15.0
+"""Until a request's headers are there; also until the body of one that has been answered is."""
+WRITE_S = 60.0
+"""Until a client has read some of what waits for it."""
+MOST_AHEAD = 64
+"""Requests of one connection that may wait for an answer."""
 _AROUND_A_HEADER = 4  # colon, space, line end
 _SECURITY_HEADERS = (
     b"content-type: application/problem+json\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
@@ -22,12 +27,13 @@ _SECURITY_HEADERS = (
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections whose request line and headers are too long or take too long to come."""
+    """Closes connections whose requests are too long or too slow before their bodies, or whose answers are not read."""
 
     _raw_bytes = 0  # since the last request was whole, as long as its headers are not
     _header_bytes = 0  # as they were read
     _is_in_body = False
     _headers_timer: TimerHandle | None = None
+    _write_timer: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._lingering = LingeringTransport(transport, lambda: self._is_in_body or self._raw_bytes > 0)
@@ -36,6 +42,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self.resume_writing()
         self._lingering.lost()
         super().connection_lost(exc)
 
@@ -49,8 +56,21 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._is_in_body and self._raw_bytes > HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response("")
 
+    def pause_writing(self) -> None:
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(WRITE_S, self._lingering.abort)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+        super().resume_writing()
+
     def on_message_begin(self) -> None:
         self._header_bytes = 0
+        if len(self.pipeline) >= MOST_AHEAD:
+            raise ValueError("too many requests at once")  # as below
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -70,8 +90,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_body, self._raw_bytes = False, 0
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._is_in_body:
+            self._await_headers()
+
     def send_400_response(self, msg: str) -> None:
         """A problem like all others; nothing of the request is in it."""
+        if self._is_answering_another():
+            self._lingering.abort()
+            return
+        if self._is_in_body:
+            self.cycle.disconnected = True  # this is its answer
+            self.cycle.message_event.set()
         problem = {
             "type": "/problems/bad_request",
             "title": "Bad request",
@@ -85,6 +116,12 @@ class BoundedProtocol(HttpToolsProtocol):
         length = b"content-length: %d\r\n\r\n" % len(body)
         self.transport.write(b"".join((STATUS_LINE[400], _SECURITY_HEADERS, length, body)))
         self.transport.close()
+
+    def _is_answering_another(self) -> bool:
+        """Whether an answer now would be taken for that of an earlier request, or be put into one."""
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        return bool(self.pipeline) or not self._is_in_body or self.cycle.response_started
 
     def _count(self, size: int) -> None:
         self._header_bytes += size

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 LINGER_S = 5.0
+FLUSH_S = 30.0
+"""Until the last of an answer is read."""
 
 
 class LingeringTransport:
@@ -33,15 +35,20 @@ class LingeringTransport:
         return self._timer is not None or self._bare.is_closing()
 
     def close(self) -> None:
-        """Ends our side, and the rest at once where nothing more can come."""
+        """Ends our side once all is written, and the rest at once where nothing more can come."""
         if self.is_closing():
             return
-        if not self._is_midway() or not self._bare.can_write_eof():
+        is_midway = self._is_midway() and self._bare.can_write_eof()
+        self._timer = asyncio.get_running_loop().call_later(LINGER_S if is_midway else FLUSH_S, self._bare.abort)
+        if is_midway:
+            self.resume_reading()
+            self._bare.write_eof()
+        else:
             self._bare.close()
-            return
-        self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._bare.close)
-        self.resume_reading()
-        self._bare.write_eof()
+
+    def abort(self) -> None:
+        """Ends the connection; what is not written is lost."""
+        self._bare.abort()
 
     def lost(self) -> None:
         """The connection is gone."""

@@ -1,7 +1,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -15,7 +15,8 @@ ANY_PORT = ServeConfig(port=0)
 
 
 class App:
-    """Answers with the length of the body; for /slow only after `go`, for /refuse without a look at the body."""
+    """Answers with the length of the body; for /slow only after `go`, for /refuse and /early without a look at it, and
+    for /long at length."""
 
     def __init__(self) -> None:
         self.go, self.begun = asyncio.Event(), asyncio.Event()
@@ -26,9 +27,14 @@ class App:
                 message = await receive()
                 await send({"type": f"{message['type']}.complete"})
             return
-        if scope["path"] == "/refuse":
-            await send({"type": "http.response.start", "status": 422, "headers": [(b"connection", b"close")]})
+        if scope["path"] in ("/refuse", "/early"):
+            headers = [(b"connection", b"close")] if scope["path"] == "/refuse" else []
+            await send({"type": "http.response.start", "status": 422, "headers": headers})
             await send({"type": "http.response.body", "body": b"no"})
+            return
+        if scope["path"] == "/long":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": bytes(32_000_000)})
             return
         body, more = b"", True
         while more:
@@ -66,6 +72,12 @@ async def running() -> AsyncIterator[Running]:
     yield Running(app, server, bound.getsockname()[1])
     app.go.set()
     await server.stop()
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0.01)
 
 
 LAST = b"host: a\r\nconnection: close\r\n"
@@ -129,6 +141,51 @@ async def test_whoever_keeps_sending_after_a_refusal_is_cut_off(
             writer.write(b"1\r\na\r\n")
             await writer.drain()
             await asyncio.sleep(0.005)
+
+
+async def test_a_request_that_was_answered_early_must_end_soon(
+    monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
+    monkeypatch.setattr(http_protocol, "HEADERS_S", 0.05)
+    monkeypatch.setattr(lingering, "LINGER_S", 0.05)
+    answer = await running.talk(b"POST /early HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n", b"a", b"b")
+    assert answer.startswith(b"HTTP/1.1 422 ")
+
+
+async def test_its_connection_goes_on_if_it_does(running: Running) -> None:
+    early = b"POST /early HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n"
+    answer = await running.talk(early, b"0123456789", b"GET /more HTTP/1.1\r\n" + LAST + b"\r\n")
+    assert answer.count(b"HTTP/1.1 422 ") == answer.count(b"HTTP/1.1 200 ") == 1
+
+
+@pytest.mark.parametrize("last", [b"", LAST])
+async def test_an_answer_that_nobody_reads_is_given_up(
+    last: bytes, monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
+    for where, name in ((http_protocol, "WRITE_S"), (lingering, "FLUSH_S")):
+        monkeypatch.setattr(where, name, 0.05)
+    with socket.create_connection(("127.0.0.1", running.port)) as client:
+        client.sendall(b"GET /long HTTP/1.1\r\nhost: a\r\n" + last + b"\r\n")
+        await until(lambda: bool(running.server.server_state.connections))
+        await until(lambda: not running.server.server_state.connections)
+
+
+@pytest.mark.parametrize(
+    "more", [b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n" * 200, b"no http\r\n\r\n"], ids=["too many", "no http"]
+)
+async def test_what_comes_behind_a_request_that_runs_is_never_answered_in_its_place(
+    more: bytes, running: Running
+) -> None:
+    try:
+        answer = await running.talk(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n", more)
+    except ConnectionResetError:
+        answer = b""
+    assert answer == b""
+
+
+async def test_some_requests_may_be_sent_ahead(running: Running) -> None:
+    answer = await running.talk(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 50 + b"GET / HTTP/1.1\r\n" + LAST + b"\r\n")
+    assert answer.count(b"HTTP/1.1 200 ") == 51
 
 
 async def test_headers_that_do_not_come_end_the_connection(monkeypatch: pytest.MonkeyPatch, running: Running) -> None:

@@ -14,6 +14,7 @@ CHUNK_S = 10.0
 GRACE_S = 20.0
 SLOWEST_BYTES_PER_S = 16 * 1024
 BODIES_AT_ONCE = 8
+_SHORT_DIGITS = 5
 _CLOSE = {"Connection": "close"}
 
 
@@ -89,6 +90,13 @@ class _Body:
         """A body that trickles is slow even if its next byte is never late."""
         allowed = GRACE_S + self.received / SLOWEST_BYTES_PER_S
         return max(0.0, self._begun + allowed - time.monotonic())
+
+
+def has_large_body(scope: Scope) -> bool:
+    """Whether a request may have more of a body than is worth taking for the sake of its connection."""
+    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+    is_chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
+    return is_chunked or any(not length.isdigit() or len(length) > _SHORT_DIGITS for length in lengths)
 
 
 def _announced(scope: Scope) -> int | None:

@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway import comparison
+from services.gateway.checking import check_compare
 from services.gateway.descriptions import COMPARE_EXAMPLES, json_request, json_response
 from services.gateway.engine import Order
 from services.gateway.json_body import json_body
-from services.gateway.requests import check_compare
 from services.gateway.responses import Comparison
 from services.gateway.routes import answer, current, needs, new_router, problems, request_id
 

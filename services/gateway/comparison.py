@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.serving.values import ScoreItem
+from services.gateway.checking import BadItem, Checked
 from services.gateway.engine import Engine, Order, problem_of, refusal_of
 from services.gateway.problem_kinds import COMPARISON_TOO_LARGE, TOO_FEW_CANDIDATES
 from services.gateway.problems import JsonObject, Problem
-from services.gateway.requests import BadItem, Checked, Item
+from services.gateway.requests import Item
 from services.gateway.results import failed, model_of, problem_of_all, scored, usage_of
 from services.gateway.shared_videos import SharedVideos
 from services.media.cache import Media

@@ -13,11 +13,12 @@ from typing import TypeAlias
 from cluster.errors import StoreUnavailableError
 from cluster.serving.values import ScoreItem
 from services.gateway.admission import Admission
+from services.gateway.checking import BadItem, Checked
 from services.gateway.frame_budget import FrameBudget
 from services.gateway.metrics import Metrics
 from services.gateway.problem_kinds import CALLER_QUEUE_FULL, DEADLINE_PASSED, INTERNAL, QUEUE_FULL, STORE_UNAVAILABLE
 from services.gateway.problems import JsonObject, Problem
-from services.gateway.requests import BadItem, Checked, Item
+from services.gateway.requests import Item
 from services.gateway.results import failed, model_of, problem_of_all, scored, usage_of
 from services.gateway.shared_videos import SharedVideos
 from services.gateway.state import Gateway

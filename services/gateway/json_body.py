@@ -8,9 +8,11 @@ from typing import Any, NoReturn
 
 from starlette.requests import Request
 
-from services.gateway.problem_kinds import MALFORMED_JSON, UNSUPPORTED_MEDIA_TYPE
+from services.gateway.problem_kinds import CONTENT_TOO_LARGE, INVALID, MALFORMED_JSON, UNSUPPORTED_MEDIA_TYPE
 from services.gateway.problems import Problem
 
+# What is read takes many times the memory of what is sent, unless there is little of it but long strings.
+_MOST_OBJECTS, _MOST_PARTS, _MOST_MEMBERS = 50_000, 1_000_000, 64
 _LARGE = 256 * 1024  # bytes; above it others are let in meanwhile
 
 
@@ -31,6 +33,8 @@ def parsed(body: bytes) -> Any:
     Raises:
         Problem: it is something else, or nested too deep.
     """
+    if len(body) > _MOST_OBJECTS and (body.count(b"{") > _MOST_OBJECTS or body.count(b",") > _MOST_PARTS):
+        raise Problem(CONTENT_TOO_LARGE, "The body has more parts than this server takes.")
     try:
         return _DECODER.decode(body.decode())
     except (ValueError, RecursionError):
@@ -56,6 +60,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError
+    if len(value) > _MOST_MEMBERS:
+        raise Problem(INVALID, "An object in the body has more members than any that this server knows.")
     return value
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.gateway.body import has_large_body
 from services.gateway.metrics import Metrics
 from services.gateway.problem_kinds import INTERNAL
 from services.gateway.problems import Problem
@@ -64,6 +65,8 @@ class Observe:
             if status:
                 raise  # the answer has begun: the connection is cut, which says that it is not whole
             problem = error if isinstance(error, Problem) else Problem(INTERNAL)
+            if has_large_body(scope):
+                problem.headers.setdefault("Connection", "close")  # nobody has read it
             await problem.response(request_id)(scope, receive, sending)
         finally:
             self._record(scope, request_id, status, time.perf_counter() - begun)

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.gateway.problem_kinds import INVALID, MODEL_NOT_FOUND, NOT_OFFERED, TOO_MANY_ITEMS, Kind
-from services.gateway.problems import Problem
-from services.gateway.state import Gateway
-from services.gateway.validation import errors_of
-from services.scoring.model import ScoringModel
 from services.serve_config import NAME
-
-_LATER = frozenset({"url", "webhook", "webhook_url", "webhook_events_filter", "callback_url", "input_file_id"})
-"""Fields that other services have for what comes later here."""
 
 
 def without_default(schema: dict[str, Any]) -> None:
@@ -71,14 +60,15 @@ Model = Annotated[
     str, Field(pattern=NAME, description="Of GET /v1/models; by default the first.", json_schema_extra=without_default)
 ]
 Dimensions = Annotated[
-    list[str], Field(min_length=1, description="Of the model; by default all.", json_schema_extra=without_default)
+    list[str],
+    Field(min_length=1, max_length=64, description="Of the model; by default all.", json_schema_extra=without_default),
 ]
 Timeout = Annotated[
     float, Field(gt=0, description="Seconds that the answer may take.", json_schema_extra=without_default)
 ]
 
 
-_ID = r"^[A-Za-z0-9._:-]{1,128}$"
+ID = r"^[A-Za-z0-9._:-]{1,128}$"
 
 
 class Item(_Strict):
@@ -88,23 +78,23 @@ class Item(_Strict):
     video: Video
     id: Annotated[
         str,
-        Field(pattern=_ID, description="Yours, given back.", json_schema_extra=without_default),
+        Field(pattern=ID, description="Yours, given back.", json_schema_extra=without_default),
     ] = ""
 
 
-class _Envelope(_Strict):
+class Envelope(_Strict):
     model: Model = ""
     dimensions: Dimensions = []
     timeout_s: Timeout = 0.0
 
 
-class ScoreRequest(_Envelope):
+class ScoreRequest(Envelope):
     """Videos to be scored."""
 
     items: Annotated[list[Item], Field(min_length=1)]
 
 
-class CompareRequest(_Envelope):
+class CompareRequest(Envelope):
     """Videos made from one prompt, to be ranked."""
 
     prompt: Prompt
@@ -114,145 +104,11 @@ class CompareRequest(_Envelope):
     ] = 0.0
 
 
-class _Score(_Envelope):
+class LooseScoreRequest(Envelope):
     """As ScoreRequest, but what is wrong with an item stays with that item."""
 
     items: Annotated[list[Any], Field(min_length=1)]
 
 
-class _Compare(CompareRequest):
+class LooseCompareRequest(CompareRequest):
     videos: Annotated[list[Any], Field(min_length=2)]
-
-
-_SCORE, _COMPARE = TypeAdapter(_Score), TypeAdapter(_Compare)
-_ITEM, _VIDEO = TypeAdapter(Item), TypeAdapter(Video)
-
-
-@dataclass(frozen=True, slots=True)
-class BadItem:
-    """An item that is wrong, while the others need not be."""
-
-    problem: Problem
-    id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """A request that can be worked on."""
-
-    model_name: str
-    model: ScoringModel
-    items: list[Item | BadItem]
-    dimensions: tuple[str, ...]
-    timeout_s: float
-    tie_margin: float = 0.0
-    place: str = "items"
-    """The field that the items came in."""
-
-    def pointer(self, index: int) -> str:
-        """To the video of an item."""
-        return f"/items/{index}/video" if self.place == "items" else f"/videos/{index}"
-
-
-def check_score(value: Any, gateway: Gateway) -> Checked:
-    """A body of POST /v1/score. Raises Problem for what is wrong with it as a whole."""
-    body = _validated(_SCORE, value)
-    _check_count(len(body.items), gateway.config.limits.items, "items")
-    most = gateway.config.limits.prompt_characters
-    items = [_item(item, index, most) for index, item in enumerate(body.items)]
-    return _checked(body, items, gateway)
-
-
-def check_compare(value: Any, gateway: Gateway) -> Checked:
-    """A body of POST /v1/compare. Raises Problem for what is wrong with it as a whole."""
-    body = _validated(_COMPARE, value)
-    _check_count(len(body.videos), gateway.config.limits.sync_items, "videos")
-    if len(body.prompt) > gateway.config.limits.prompt_characters:
-        raise _too_long("/prompt", gateway.config.limits.prompt_characters)
-    items = [_candidate(video, index, body.prompt) for index, video in enumerate(body.videos)]
-    return _checked(body, items, gateway, place="videos", tie_margin=body.tie_margin)
-
-
-def _checked(body: _Envelope, items: list[Item | BadItem], gateway: Gateway, **more: Any) -> Checked:
-    name = body.model or gateway.models.default
-    model = gateway.models.get(name)
-    if model is None:
-        raise Problem(MODEL_NOT_FOUND, errors=[{"pointer": "/model", "detail": MODEL_NOT_FOUND.detail}])
-    limits = gateway.config.limits
-    if body.timeout_s > limits.max_timeout_s:
-        raise _invalid("/timeout_s", f"This must be at most {limits.max_timeout_s:g}.")
-    return Checked(
-        model_name=name, model=model, items=items, dimensions=_dimensions(body.dimensions, model),
-        timeout_s=body.timeout_s or limits.timeout_s, **more,
-    )  # fmt: skip
-
-
-def _dimensions(named: list[str], model: ScoringModel) -> tuple[str, ...]:
-    known = model.facts.dimensions
-    for index, name in enumerate(named):
-        if name not in known:
-            raise _invalid(f"/dimensions/{index}", f"The model's dimensions are {', '.join(known)}.")
-    return tuple(name for name in known if name in named) if named else known
-
-
-def _item(value: Any, index: int, most_characters: int) -> Item | BadItem:
-    try:
-        item = _ITEM.validate_python(value)
-    except ValidationError as error:
-        return BadItem(_problem(error, ("items", index)), _id_of(value))
-    if len(item.prompt) > most_characters:
-        return BadItem(_too_long(f"/items/{index}/prompt", most_characters), item.id)
-    return item
-
-
-def _id_of(value: Any) -> str:
-    """Of an item that is wrong: its id may still be right."""
-    label = value.get("id") if isinstance(value, dict) else None
-    return label if isinstance(label, str) and re.fullmatch(_ID, label) else ""
-
-
-def _candidate(value: Any, index: int, prompt: str) -> Item | BadItem:
-    try:
-        return Item.model_construct(prompt=prompt, video=_VIDEO.validate_python(value), id="")
-    except ValidationError as error:
-        return BadItem(_problem(error, ("videos", index)), "")
-
-
-def _validated(adapter: TypeAdapter[Any], value: Any) -> Any:
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        problem = _problem(error)
-    raise problem
-
-
-def _problem(error: ValidationError, prefix: tuple[str | int, ...] = ()) -> Problem:
-    """Never with the error as its cause, which has all that was sent in it."""
-    found = [
-        {**entry, "loc": (*prefix, *entry["loc"])}
-        for entry in error.errors(include_url=False, include_input=False, include_context=True)
-    ]
-    later = [entry for entry in found if _comes_later(entry)]
-    if later:
-        places = [{"type": "not_offered", "loc": entry["loc"]} for entry in later]
-        return Problem(NOT_OFFERED, errors=errors_of(places))
-    return Problem(INVALID, errors=errors_of(found))
-
-
-def _comes_later(entry: Mapping[str, Any]) -> bool:
-    is_named = entry["type"] == "extra_forbidden" and entry["loc"][-1] in _LATER
-    return is_named or bool(entry["type"] == "not_offered")
-
-
-def _check_count(count: int, most: int, place: str) -> None:
-    if count > most:
-        detail = f"The request has {count} {place}; this server takes {most} at most."
-        raise Problem(TOO_MANY_ITEMS, detail, errors=[{"pointer": f"/{place}", "detail": detail}])
-
-
-def _too_long(pointer: str, most: int) -> Problem:
-    return _invalid(pointer, f"This string may have {most} characters at most.")
-
-
-def _invalid(pointer: str, detail: str, kind: Kind = INVALID) -> Problem:
-    return Problem(kind, errors=[{"pointer": pointer, "detail": detail}])

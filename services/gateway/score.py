@@ -7,12 +7,12 @@ import time
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.gateway.checking import check_score
 from services.gateway.descriptions import SCORE_EXAMPLES, json_request, json_response
 from services.gateway.engine import Engine, Order
 from services.gateway.jobs_accept import accepted
 from services.gateway.jobs_schemas import JobView
 from services.gateway.json_body import json_body
-from services.gateway.requests import check_score
 from services.gateway.responses import ScoreList
 from services.gateway.routes import answer, current, needs, new_router, problems, request_id
 

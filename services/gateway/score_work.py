@@ -7,11 +7,11 @@ from collections.abc import Callable
 import orjson
 
 from cluster.store.jobs import Lease
+from services.gateway.checking import check_score
 from services.gateway.engine import Engine, Order
 from services.gateway.job_attempt import Progress
 from services.gateway.jobs_files import owner_of
 from services.gateway.problems import JsonObject
-from services.gateway.requests import check_score
 from services.gateway.state import Gateway
 
 

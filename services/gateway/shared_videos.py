@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections import Counter
 
-from services.gateway.requests import Checked, Item, Video
+from services.gateway.checking import Checked
+from services.gateway.requests import Item, Video
 from services.gateway.videos import Videos
 from services.media.cache import Media
 

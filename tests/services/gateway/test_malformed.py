@@ -22,7 +22,7 @@ NOT_JSON = {
     "a name twice": b'{"items": [1], "items": [2]}',
     "a name twice, deep down": b'{"items": [{"prompt": "a", "prompt": "b"}]}',
     "10^5 arrays": b"[" * 100_000 + b"]" * 100_000,
-    "10^5 objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "40,000 objects in one another": b'{"a":' * 40_000 + b"1" + b"}" * 40_000,
     "a number of 10^5 digits": b'{"timeout_s": ' + b"9" * 100_000 + b"}",
     "no UTF-8": b'{"prompt": "\xff\xfe"}',
     "UTF-16": '{"items": []}'.encode("utf-16"),
@@ -118,6 +118,23 @@ async def test_too_many_items_are_refused(shared_client: httpx2.AsyncClient) -> 
     assert (response.status_code, response.json()["code"]) == (413, "too_many_items")
     response = await shared_client.post("/v1/score", content=b'{"items": [' + b"0," * 999_999 + b"0]}", headers=JSON)
     assert (response.status_code, response.json()["code"]) == (413, "too_many_items")
+
+
+BOMBS = {
+    "many objects": (b'{"items": [' + b"{}," * 60_000 + b"{}]}", 413, "content_too_large"),
+    "many numbers": (b'{"items": [' + b"0," * 1_100_000 + b"0]}", 413, "content_too_large"),
+    "many members": (b"{" + b",".join(b'"%d":0' % index for index in range(100_000)) + b"}", 422, "invalid_request"),
+    "many dimensions": (json.dumps({"items": [GOOD], "dimensions": [7] * 100_000}).encode(), 422, "invalid_request"),
+}
+
+
+@pytest.mark.parametrize(("body", "status", "code"), BOMBS.values(), ids=BOMBS.keys())
+async def test_a_small_body_does_not_become_a_large_value(
+    shared_client: httpx2.AsyncClient, body: bytes, status: int, code: str
+) -> None:
+    response = await shared_client.post("/v1/score", content=body, headers=JSON)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert len(response.content) < 10_000
 
 
 LATER = {

@@ -41,15 +41,15 @@ async def deploy(config: RunConfig, build: Callable[[RunConfig], RewardScorer], 
         graceful_shutdown_timeout_s=2.0,
         max_constructor_retry_count=3,
     )
-    await asyncio.to_thread(start_serve)
-    await asyncio.to_thread(run_application, made, app)
+    await start_serve(seconds=config.deadlines.start_s)
+    await run_application(made, app)
     await until_running(app, what="the reward server", deadline=time.monotonic() + config.deadlines.start_s)
     return await asyncio.to_thread(serve.get_app_handle, app)
 
 
 async def attach(config: RunConfig, *, app: str) -> DeploymentHandle:
     """A handle to the model of a service that `placement.reward_app` names. Raises InputError."""
-    await asyncio.to_thread(start_serve)
+    await start_serve(seconds=config.deadlines.start_s)
     if not await asyncio.to_thread(is_deployed, app):
         known = ", ".join(sorted((await asyncio.to_thread(serve.status)).applications)) or "none"
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from functools import partial
@@ -10,10 +11,12 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatusOverview, LoggingConfig
 
+from cluster.deadline import within
 from cluster.errors import PartError
 from cluster.factories import Named
 from cluster.serving.deployment import Autoscaling, Deployment
@@ -26,12 +29,14 @@ MOST_ONGOING = 1000  # calls that a replica accepts; it runs one at a time, and 
 DRAIN_S = 60.0  # how long a replica that is replaced may work on what it has accepted
 BUSY_SHARE = 0.7  # of its time that a replica may be busy before another is started
 POLL_S = 0.1
+COMMAND_S = 30.0  # how long Serve's controller may take to answer
 
 
-def start_serve() -> None:
-    """Serve itself, with no HTTP of its own; harmless where it runs already. Call it in a thread."""
+async def start_serve(*, seconds: float) -> None:
+    """Serve itself, with no HTTP of its own; harmless where it runs already. Raises StallError."""
     logging.getLogger("ray.serve").setLevel(logging.ERROR)  # this process's share; replicas log to their files
-    serve.start(proxy_location="Disabled")
+    start = asyncio.to_thread(serve.start, proxy_location="Disabled")
+    await within(start, seconds=seconds, waiting_for="Ray Serve to start")
 
 
 def application(replica: Replica, **options: Any) -> serve.Application:
@@ -51,17 +56,19 @@ def application(replica: Replica, **options: Any) -> serve.Application:
     )
 
 
-def run_application(app: serve.Application, name: str) -> None:
-    """Tells Serve what should run under a name, and returns at once. Call it in a thread."""
-    serve.run_many(
+async def run_application(app: serve.Application, name: str) -> None:
+    """Tells Serve what should run under a name, in place of what runs there, and does not wait for it to be up."""
+    run = asyncio.to_thread(
+        serve.run_many,
         [serve.RunTarget(app, name=name, route_prefix=None)],
         wait_for_ingress_deployment_creation=False,
         wait_for_applications_running=False,
     )
+    await within(run, seconds=COMMAND_S, waiting_for=f"Ray Serve when it was told to run {name}")
 
 
-def deploy(deployment: Deployment) -> None:
-    """Tells Serve what should run, in place of what runs under that name, and returns at once. Call it in a thread."""
+async def deploy(deployment: Deployment) -> None:
+    """Tells Serve how a model should run; the replicas that are there are replaced one after another."""
     replica = Replica(
         build=partial(Named("cluster.serving.loading", "ModelWork"), deployment),
         callers_weight=deployment.callers_weight,
@@ -69,16 +76,19 @@ def deploy(deployment: Deployment) -> None:
         stall_s=deployment.stall_s,
     )
     resources = {"num_cpus": deployment.cpus_per_replica, "num_gpus": deployment.gpus_per_replica}
+    has_room = await within(
+        asyncio.to_thread(_has_room, deployment), seconds=COMMAND_S, waiting_for="Ray when it was asked what is free"
+    )
     app = application(
         replica,
         ray_actor_options=resources,
-        max_surge_percent=1 if _has_room(deployment) else 0,  # rounded up: one more replica while they are replaced
+        max_surge_percent=1 if has_room else 0,  # rounded up: one more replica while they are replaced
         max_constructor_retry_count=3,
         health_check_timeout_s=5.0,
         graceful_shutdown_timeout_s=DRAIN_S,
         **_replicas(deployment),
     )
-    run_application(app, deployment.name)
+    await run_application(app, deployment.name)
 
 
 def _replicas(deployment: Deployment) -> dict[str, Any]:
@@ -120,7 +130,7 @@ async def until_running(name: str, *, what: str, deadline: float) -> None:
     """
     message = ""
     while time.monotonic() < deadline:
-        status = (await asyncio.to_thread(serve.status)).applications.get(name)
+        status = await _status(name)
         if status is not None:
             message = _message(status)
             if error := _failure(what, status, message):
@@ -129,6 +139,14 @@ async def until_running(name: str, *, what: str, deadline: float) -> None:
                 return
         await asyncio.sleep(POLL_S)
     raise StallError(f"{what} is not up in time; Ray Serve says: {message or 'nothing'}")
+
+
+async def _status(name: str) -> ApplicationStatusOverview | None:
+    """What Serve says about an application; None when it says nothing, for now."""
+    with contextlib.suppress(RayError, StallError):
+        asked = await within(asyncio.to_thread(serve.status), seconds=COMMAND_S, waiting_for="Ray Serve's status")
+        return asked.applications.get(name)
+    return None
 
 
 def _message(status: ApplicationStatusOverview) -> str:
@@ -149,8 +167,10 @@ def _is_settled(status: ApplicationStatusOverview) -> bool:
 
 
 async def delete(name: str) -> None:
-    """Ends an application and its replicas."""
-    await asyncio.to_thread(serve.delete, name)
+    """Ends an application and its replicas, which finish what they have accepted. Raises StallError."""
+    await within(
+        asyncio.to_thread(serve.delete, name), seconds=DRAIN_S + COMMAND_S, waiting_for=f"the replicas of {name} to end"
+    )
 
 
 def handle_of(name: str) -> DeploymentHandle:

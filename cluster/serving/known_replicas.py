@@ -5,12 +5,12 @@ Apart from the router itself, of which Serve makes copies that would each have a
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class _Router(Protocol):
     @property
-    def curr_replicas(self) -> dict[Any, Any]: ...
+    def reachable(self) -> int: ...
 
 
 _routers: dict[str, _Router] = {}
@@ -24,4 +24,4 @@ def know(app: str, router: _Router) -> None:
 def replicas_of(app: str) -> int:
     """How many replicas could be called now; cheap."""
     router = _routers.get(app)
-    return 0 if router is None else len(router.curr_replicas)
+    return 0 if router is None else router.reachable

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from cluster.described_scorer import DescribedScorer
+from cluster.errors import ReplicaBrokenError
 from cluster.serving.batch_scorer import BatchScorer
 from cluster.serving.deployment import Deployment
-from cluster.serving.values import BatchResult, ScoreItem
+from cluster.serving.values import BatchResult, Failure, FailureCode, ScoreItem
 from policies.rewards.model import RewardModel, load_reward_model
 from policies.types import Candidate, Scored
 
@@ -36,8 +37,19 @@ class ModelWork:
         return {**described, "facts": self._batches.facts, "reward": self._deployment.reward.model_dump(mode="json")}
 
     def run(self, items: Sequence[ScoreItem]) -> BatchResult:
-        """Scores a batch."""
-        return self._batches.run(items)
+        """Scores a batch. Raises ReplicaBrokenError when its GPU has failed, so that the batch goes elsewhere."""
+        done = self._batches.run(items)
+        if any(isinstance(one, Failure) and one.code == FailureCode.MODEL_FAILED for one in done.results):
+            self._check_device()
+        return done
+
+    def _check_device(self) -> None:
+        """A GPU that has met an illegal address or the like fails every call from then on."""
+        if self._deployment.gpus_per_replica:
+            try:
+                torch.cuda.synchronize()
+            except RuntimeError as error:
+                raise ReplicaBrokenError(f"its GPU has failed: {error}") from error
 
     def score(self, candidates: Sequence[Candidate], fps: float) -> list[Scored]:
         """Scores a group as a run's own replica would."""

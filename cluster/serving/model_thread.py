@@ -43,7 +43,10 @@ class ModelThread:
         return await self._put(call, may_stall=True)
 
     async def run(self, call: Callable[[], T]) -> T:
-        """What the call returns or raises. Raises ReplicaBrokenError when the thread hangs."""
+        """What the call returns or raises. Raises ReplicaBrokenError when the thread hangs.
+
+        A call that raises it, too, is the last one.
+        """
         return await self._put(call, may_stall=False)
 
     async def _put(self, call: Callable[[], T], *, may_stall: bool) -> T:
@@ -53,6 +56,9 @@ class ModelThread:
         self._calls.put(_Call(call, future, may_stall))
         try:
             return await future
+        except ReplicaBrokenError as error:
+            self._break(str(error))
+            raise
         finally:
             self._pending.discard(future)
 

@@ -23,6 +23,7 @@ from policies.errors import StallError
 _log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
+MOST_LOSSES = 4  # replicas that may die in one batch, which may be what kills them
 BY_VALUE_BYTES = 2**20  # of a batch; above, the object store is faster than the call, which ends at 4 MiB
 
 _UNAVAILABLE = Failure(
@@ -68,7 +69,7 @@ class RemoteForward:
 
     async def _ask(self, send: Callable[[float], Awaitable[Any]], *, deadline: float) -> Any:
         """A replica's answer, or the Failure to get one; `send` is told how many seconds are left."""
-        pause_s, failure = FIRST_PAUSE_S, _LATE
+        pause_s, failure, losses = FIRST_PAUSE_S, _LATE, 0
         while (left_s := deadline - time.monotonic()) > 0:
             try:
                 async with asyncio.timeout(left_s):
@@ -83,7 +84,12 @@ class RemoteForward:
                 if not _is_of_the_replica(error):
                     _log.error("a replica of the reward model %r raised %r", self.name, error)
                     return _FAILED
-                failure = _UNAVAILABLE
+                failure, losses = _UNAVAILABLE, losses + (not isinstance(error, RayServeException))
+                if losses == MOST_LOSSES:
+                    _log.error(
+                        "%d replicas of the reward model %r were lost in one batch: %r", losses, self.name, error
+                    )
+                    break
             await asyncio.sleep(min(pause_s * random.uniform(0.5, 1.0), max(deadline - time.monotonic(), 0)))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         return failure if self.replicas else _UNAVAILABLE

@@ -11,6 +11,7 @@ from ray.serve.request_router import FIFOMixin, PendingRequest, ReplicaID, Reque
 from cluster.serving import known_replicas
 
 _CHOSEN_S = 0.1  # until a choice counts as given up
+_DOUBTFUL_S = 1.0  # by then Serve has said whether the replica is gone
 
 
 class LeastBusy(FIFOMixin, RequestRouter):  # type: ignore[misc]  # Ray is not typed
@@ -24,6 +25,7 @@ class LeastBusy(FIFOMixin, RequestRouter):  # type: ignore[misc]  # Ray is not t
         self._calls: Counter[ReplicaID] = Counter()
         self._chosen: dict[ReplicaID, deque[float]] = {}  # when, oldest first, as long as nothing was sent
         self._last: dict[ReplicaID, float] = {}
+        self._doubtful: dict[ReplicaID, float] = {}  # could not be reached; until when others are better
         known_replicas.know(self.app_name, self)
 
     async def choose_replicas(
@@ -36,12 +38,34 @@ class LeastBusy(FIFOMixin, RequestRouter):  # type: ignore[misc]  # Ray is not t
         best = min(candidate_replicas, key=lambda one: self._load(one.replica_id, now))
         self._chosen.setdefault(best.replica_id, deque()).append(now)
         self._last[best.replica_id] = now
+        if not self._is_doubtful(best.replica_id, now):
+            # or Serve would ask a replica that was idle for 10 s how much it has to do, before it sends the call
+            self.on_new_queue_len_info(best.replica_id, self._calls[best.replica_id])
         return [[best]]
 
-    def _load(self, replica: ReplicaID, now: float) -> tuple[int, float]:
+    def _load(self, replica: ReplicaID, now: float) -> tuple[bool, int, float]:
         """Calls on it or about to be sent to it; one that was given up is about to be sent for a moment only."""
-        chosen = self._chosen.get(replica, ())
-        return self._calls[replica] + sum(now - then < _CHOSEN_S for then in chosen), self._last.get(replica, 0.0)
+        about = sum(now - then < _CHOSEN_S for then in self._chosen.get(replica, ()))
+        return self._is_doubtful(replica, now), self._calls[replica] + about, self._last.get(replica, 0.0)
+
+    def on_replica_actor_unavailable(self, replica_id: ReplicaID) -> None:
+        """Serve could not reach it."""
+        super().on_replica_actor_unavailable(replica_id)
+        self._doubtful[replica_id] = time.monotonic() + _DOUBTFUL_S
+
+    def _is_doubtful(self, replica: ReplicaID, now: float) -> bool:
+        return self._doubtful.get(replica, 0.0) > now
+
+    @property
+    def reachable(self) -> int:
+        """How many replicas could take a call now."""
+        now = time.monotonic()
+        return sum(not self._is_doubtful(replica, now) for replica in self.curr_replicas)
+
+    def on_new_queue_len_info(self, replica_id: ReplicaID, num_ongoing_requests: int) -> None:
+        """It has answered."""
+        super().on_new_queue_len_info(replica_id, num_ongoing_requests)
+        self._doubtful.pop(replica_id, None)
 
     def on_send_request(self, replica_id: ReplicaID) -> None:
         """Serve has sent a call."""
@@ -60,6 +84,6 @@ class LeastBusy(FIFOMixin, RequestRouter):  # type: ignore[misc]  # Ray is not t
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         """Serve has started or ended replicas."""
         super().update_replicas(replicas)
-        for known in (self._calls, self._chosen, self._last):
+        for known in (self._calls, self._chosen, self._last, self._doubtful):
             for gone in known.keys() - self.curr_replicas.keys():
                 del known[gone]

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cluster.serving.deployment import Deployment
-from policies.errors import InputError, OnlineVPOError
+from policies.errors import InputError
 
 if TYPE_CHECKING:
     from cluster.serving.remote import RemoteForward
@@ -69,18 +69,14 @@ class ModelServer:
 
         wanted = {deployment.name: deployment for deployment in deployments}
         async with self._changing:
-            await asyncio.to_thread(start_serve)
+            await start_serve(seconds=self._start_s)
             changed = [one for name, one in wanted.items() if self._deployments.get(name) != one]
             gone = self._deployments.keys() - wanted.keys()
             results = await asyncio.gather(
                 *(self._bring_up(one) for one in changed), *(self._take_down(name) for name in gone),
                 return_exceptions=True,
             )  # fmt: skip
-        errors = [result for result in results if isinstance(result, BaseException)]
-        if errors:
-            for other in errors[1:]:
-                errors[0].add_note(f"and: {other}")
-            raise errors[0]
+        _raise_first(results)
 
     async def restart(self, name: str) -> None:
         """Replaces every replica of a model, one after another, each by one that has loaded before the old one goes.
@@ -99,7 +95,8 @@ class ModelServer:
     async def close(self) -> None:
         """Ends every model's replicas."""
         async with self._changing:
-            await asyncio.gather(*(self._take_down(name) for name in list(self._deployments)))
+            ending = [self._take_down(name) for name in list(self._deployments)]
+            _raise_first(await asyncio.gather(*ending, return_exceptions=True))
 
     async def _bring_up(self, deployment: Deployment) -> None:
         name = deployment.name
@@ -107,8 +104,8 @@ class ModelServer:
         self._deployments[name] = deployment
         try:
             await self._deploy(deployment)
-        except BaseException as error:
-            if before is None or not isinstance(error, OnlineVPOError):
+        except BaseException:
+            if before is None:
                 await self._take_down(name)
             else:
                 await self._put_back(before)
@@ -119,7 +116,7 @@ class ModelServer:
         from cluster.serving.remote import RemoteForward
 
         deadline = time.monotonic() + self._start_s
-        await asyncio.to_thread(deploy, deployment)
+        await deploy(deployment)
         await until_running(deployment.name, what=f"the reward model {deployment.name!r}", deadline=deadline)
         forward = self._forwards.get(deployment.name) or RemoteForward(deployment.name)
         await forward.describe(deadline=deadline)
@@ -130,7 +127,7 @@ class ModelServer:
         from cluster.serving.application import deploy
 
         self._deployments[before.name] = before
-        await asyncio.to_thread(deploy, before)
+        await deploy(before)
 
     async def _take_down(self, name: str) -> None:
         from cluster.serving.application import delete
@@ -139,3 +136,12 @@ class ModelServer:
         if (forward := self._forwards.pop(name, None)) is not None:
             await forward.close()
         await delete(name)
+
+
+def _raise_first(results: Iterable[object]) -> None:
+    """Raises the first error among them; the others are told in its notes."""
+    errors = [result for result in results if isinstance(result, BaseException)]
+    if errors:
+        for other in errors[1:]:
+            errors[0].add_note(f"and: {other}")
+        raise errors[0]

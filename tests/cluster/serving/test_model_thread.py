@@ -60,6 +60,18 @@ async def test_a_call_that_hangs_is_noticed_and_all_who_wait_are_told() -> None:
     go_on.set()
 
 
+async def test_a_call_that_finds_the_replica_broken_is_the_last_one() -> None:
+    def fail() -> None:
+        raise ReplicaBrokenError("its GPU has failed")
+
+    thread = ModelThread(stall_s=60)
+    for call in (fail, lambda: None):
+        with pytest.raises(ReplicaBrokenError, match="its GPU has failed"):
+            await thread.run(call)
+    with pytest.raises(ReplicaBrokenError):
+        thread.check()
+
+
 async def test_loading_may_take_as_long_as_it_takes() -> None:
     thread = ModelThread(stall_s=0.0)
     loading = asyncio.create_task(thread.load(lambda: time.sleep(0.03)))

@@ -15,6 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
 from cluster.errors import ReplicaBrokenError
+from cluster.failures import LOST
 from cluster.serving.application import handle_of
 from cluster.serving.known_replicas import replicas_of
 from cluster.serving.values import BatchResult, Failure, FailureCode, ModelFacts, ScoreItem
@@ -25,6 +26,8 @@ _log = logging.getLogger(__name__)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
 MOST_LOSSES = 4  # replicas that may die in one batch, which may be what kills them
 BY_VALUE_BYTES = 2**20  # of a batch; above, the object store is faster than the call, which ends at 4 MiB
+
+_LOST = (*LOST, ReplicaBrokenError, grpc.RpcError)  # a call was on it
 
 _UNAVAILABLE = Failure(
     code=FailureCode.MODEL_UNAVAILABLE, detail="No replica of the model answered before the deadline; try again."
@@ -84,11 +87,9 @@ class RemoteForward:
                 if not _is_of_the_replica(error):
                     _log.error("a replica of the reward model %r raised %r", self.name, error)
                     return _FAILED
-                failure, losses = _UNAVAILABLE, losses + (not isinstance(error, RayServeException))
+                failure, losses = _UNAVAILABLE, losses + isinstance(_cause(error), _LOST)
                 if losses == MOST_LOSSES:
-                    _log.error(
-                        "%d replicas of the reward model %r were lost in one batch: %r", losses, self.name, error
-                    )
+                    _log.error("the reward model %r lost %d replicas in one batch: %r", self.name, losses, error)
                     break
             await asyncio.sleep(min(pause_s * random.uniform(0.5, 1.0), max(deadline - time.monotonic(), 0)))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -125,7 +126,10 @@ def _is_cancelled() -> bool:
 
 def _is_of_the_replica(error: Exception) -> bool:
     """Whether another replica, or the same one later, may answer: its process or the way to it is to blame."""
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    return isinstance(cause, ReplicaBrokenError | RayServeException | grpc.RpcError) or (
-        isinstance(cause, RayError) and not isinstance(cause, RayTaskError)
-    )
+    cause = _cause(error)
+    return isinstance(cause, (*_LOST, RayError, RayServeException)) and not isinstance(cause, RayTaskError)
+
+
+def _cause(error: Exception) -> Exception:
+    cause: Exception = error.cause if isinstance(error, RayTaskError) else error
+    return cause

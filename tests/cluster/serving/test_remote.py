@@ -54,7 +54,6 @@ def of_serve() -> list[Exception]:
     [
         ActorDiedError(),
         ActorUnavailableError("gone", b"0" * 16),
-        ObjectStoreFullError(),
         ReplicaBrokenError("a forward has not ended"),
         of_the_code(ReplicaBrokenError("a forward has not ended")),
         grpc.RpcError(),
@@ -69,7 +68,7 @@ async def test_what_the_replica_is_to_blame_for_is_tried_again(error: BaseExcept
 
 
 async def test_while_serve_cannot_take_a_call_it_is_tried_again_however_often() -> None:
-    replies = Replies(*of_serve(), *of_serve())
+    replies = Replies(*of_serve(), *of_serve(), ObjectStoreFullError())
     assert await ask(replies) == "scores"
 
 

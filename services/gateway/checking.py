@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.gateway.problem_kinds import INVALID, MODEL_NOT_FOUND, NOT_OFFERED, TOO_MANY_ITEMS, Kind
+from services.gateway.problem_kinds import INPUT_REFUSED, INVALID, MODEL_NOT_FOUND, NOT_OFFERED, TOO_MANY_ITEMS, Kind
 from services.gateway.problems import Problem
 from services.gateway.requests import ID, Envelope, Item, LooseCompareRequest, LooseScoreRequest, Video
 from services.gateway.state import Gateway
@@ -44,9 +44,11 @@ class Checked:
     place: str = "items"
     """The field that the items came in."""
 
-    def pointer(self, index: int) -> str:
-        """To the video of an item."""
-        return f"/items/{index}/video" if self.place == "items" else f"/videos/{index}"
+    def pointer(self, index: int, kind: Kind) -> str:
+        """To what a problem of an item is about: its video, or all of it where the prompt may be to blame."""
+        if self.place == "videos":
+            return f"/videos/{index}"
+        return f"/items/{index}" if kind is INPUT_REFUSED else f"/items/{index}/video"
 
 
 def check_score(value: Any, gateway: Gateway) -> Checked:

@@ -88,7 +88,7 @@ async def _entries(engine: Engine, request: Checked, order: Order) -> list[JsonO
 
     def fail(index: int, error: Exception) -> None:
         problem = problem_of(error, order.request_id)
-        entries[index] = failed(index, "", problem, order.request_id, request.pointer(index))
+        entries[index] = failed(index, "", problem, order.request_id, request.pointer(index, problem.kind))
 
     async with engine.budget.room(order.deadline) as room:
         room.hold(LARGEST_BYTES)

@@ -120,7 +120,7 @@ class Engine:
                 raise  # whoever is patient tries all of it again
             problem = problem_of(error, order.request_id)
             self._metrics.item(request.model_name, problem.kind.code)
-            return failed(index, item.id, problem, order.request_id, request.pointer(index))
+            return failed(index, item.id, problem, order.request_id, request.pointer(index, problem.kind))
         self._metrics.item(request.model_name, "scored", queue_ms=outcome.queue_ms, inference_ms=outcome.inference_ms)
         return entry
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import orjson
 
 from cluster.errors import StoreUnavailableError
+from cluster.store.job_record import Job
 from cluster.store.jobs import Event, Jobs
 from services.gateway.jobs_desk import JobsDesk
 
@@ -30,18 +31,18 @@ def encoded(event: Event) -> bytes:
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.id, name.encode(), orjson.dumps(data))
 
 
-async def stream(jobs: Jobs, desk: JobsDesk, job_id: str, *, after: int) -> AsyncIterator[bytes]:
+async def stream(jobs: Jobs, desk: JobsDesk, job: Job, *, after: int) -> AsyncIterator[bytes]:
     """All events beyond the one with the id `after`, until the job's last one, or the server ends, or LONGEST_S."""
     until = time.monotonic() + LONGEST_S
     yield _RETRY
     heartbeat_at = time.monotonic() + HEARTBEAT_S
-    with desk.watching(job_id) as news:
+    with desk.watching(job.id, job.owner) as news:
         while not desk.is_closing and time.monotonic() < until:
             try:
-                job = await jobs.get(job_id)
-                if job is None or (job.has_ended and after >= job.last_event):
+                now = await jobs.get(job.id)
+                if now is None or (now.has_ended and after >= now.last_event):
                     return
-                events = await jobs.events(job_id, after=after, limit=_AT_ONCE) if after < job.last_event else []
+                events = await jobs.events(job.id, after=after, limit=_AT_ONCE) if after < now.last_event else []
             except StoreUnavailableError:  # who listens can wait for it as well as we can
                 events = []
             for event in events:

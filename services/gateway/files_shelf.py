@@ -7,6 +7,7 @@ has entered them meanwhile; whoever enters a file looks afterwards whether its b
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
@@ -58,6 +59,10 @@ class Shelf:
         stored: StoredFile | None = None
         try:
             stored = await self._folder.receive(counted(), max_bytes=max_bytes, chunk_s=chunk_s)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Problem(STORAGE_FULL) from error
+            raise
         finally:
             if stored is None or not stored.is_new:
                 self._used -= taken

@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from cluster.store.job_record import Job
 from services.gateway import events
+from services.gateway.jobs_desk import JobsDesk
 from services.gateway.jobs_files import let_go
 from services.gateway.jobs_schemas import JobId, JobList, JobView
 from services.gateway.jobs_view import entry, view
@@ -20,10 +21,15 @@ from services.gateway.problems import Problem
 from services.gateway.routes import answer, current, needs, new_router, problems
 
 LONGEST_WAIT_S = 60.0
-MOST_WATCHERS = 512
-"""Requests that wait for jobs or listen to them, of all callers together."""
+MOST_WATCHERS, MOST_OF_A_CALLER = 512, 64
+"""Requests that wait for jobs or listen to them: of all callers together, of one."""
 _RETRY_S = 2.0
 
+TOO_MANY_WAIT = kind(
+    "too_many_wait", 429, "Too many wait",
+    "As many requests of this API key as may wait for jobs or listen to them do.",
+    "Ask for the job without waiting, or wait for fewer jobs at once.", retryable=True,
+)  # fmt: skip
 JOB_NOT_FOUND = kind(
     "job_not_found", 404, "No such job", "This API key has no job of this id.",
     "GET /v1/jobs lists the jobs of an API key. Jobs that ended are forgotten after some days.",
@@ -43,6 +49,7 @@ _EVENT = {
     "type": "object", "description": "An event; `data` is JSON.", "required": ["data"],
     "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
 }  # fmt: skip
+
 _EVENTS = {"description": "Events until the job ends", "content": {events.MEDIA_TYPE: {"schema": _EVENT}}}
 _RESULT = {
     "description": "As if the request had waited",
@@ -64,7 +71,7 @@ async def list_jobs(request: Request, cursor: Cursor = None, limit: Limit = 50) 
 
 @router.get(
     "/v1/jobs/{job_id}", tags=["jobs"], operation_id="get_job", summary="Look at a job, or wait for it",
-    responses=problems(422), response_model=JobView,
+    responses=problems(422, 429), response_model=JobView,
 )  # fmt: skip
 async def get_job(
     request: Request,
@@ -82,7 +89,7 @@ async def get_job(
 
 @router.get(
     "/v1/jobs/{job_id}/events", tags=["jobs"], operation_id="listen_to_job", summary="Listen to a job",
-    responses={200: _EVENTS, **problems(422)},
+    responses={200: _EVENTS, **problems(422, 429)},
     response_class=Response,
 )  # fmt: skip
 async def listen_to_job(
@@ -96,9 +103,9 @@ async def listen_to_job(
     """Server-sent events: `state` when the job's state changes, `progress` while it runs. Ends with the job."""
     job = await _own(request, job_id)
     gateway = current(request)
-    _refuse_too_many(request)
+    _refuse_too_many(gateway.desk, job.owner)
     after = min(int(last_event_id or 0), job.last_event)
-    body = events.stream(gateway.store.jobs, gateway.desk, job.id, after=after)
+    body = events.stream(gateway.store.jobs, gateway.desk, job, after=after)
     return StreamingResponse(body, media_type=events.MEDIA_TYPE, headers={"X-Accel-Buffering": "no"})
 
 
@@ -147,8 +154,8 @@ async def _own(request: Request, job_id: str) -> Job:
 async def _ended(request: Request, job: Job, *, seconds: float) -> Job:
     """The job as it is once it has ended, or after some time."""
     gateway, until = current(request), time.monotonic() + seconds
-    _refuse_too_many(request)
-    with gateway.desk.watching(job.id) as news:
+    _refuse_too_many(gateway.desk, job.owner)
+    with gateway.desk.watching(job.id, job.owner) as news:
         while (left := until - time.monotonic()) > 0 and not gateway.desk.is_closing:
             known = await gateway.store.jobs.get(job.id)
             if known is None or known.has_ended:
@@ -158,6 +165,8 @@ async def _ended(request: Request, job: Job, *, seconds: float) -> Job:
     return job
 
 
-def _refuse_too_many(request: Request) -> None:
-    if current(request).desk.watchers >= MOST_WATCHERS:
+def _refuse_too_many(desk: JobsDesk, owner: str) -> None:
+    if desk.watchers_of(owner) >= MOST_OF_A_CALLER:
+        raise Problem(TOO_MANY_WAIT, retry_after_s=_RETRY_S)
+    if desk.watchers >= MOST_WATCHERS:
         raise Problem(QUEUE_FULL, retry_after_s=_RETRY_S)

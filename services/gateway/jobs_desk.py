@@ -6,6 +6,7 @@ The store has no way of calling anyone. Whoever waits asks it again now and then
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -32,25 +33,35 @@ class JobsDesk:
 
     def __init__(self) -> None:
         self._watching: dict[str, set[News]] = {}
+        self._watchers: Counter[str] = Counter()
         self._stops: list[tuple[str, Callable[[], object]]] = []
         self.arrivals = News()
         self.is_closing = False
 
     @contextmanager
-    def watching(self, job_id: str) -> Iterator[News]:
+    def watching(self, job_id: str, owner: str) -> Iterator[News]:
         """News of a job. Begin to watch, then read the store, then wait: so nothing is missed."""
         news = News()
         self._watching.setdefault(job_id, set()).add(news)
+        self._watchers[owner] += 1
         try:
             yield news
         finally:
+            self._watchers[owner] -= 1
+            if not self._watchers[owner]:
+                del self._watchers[owner]
             self._watching[job_id].discard(news)
             if not self._watching[job_id]:
                 del self._watching[job_id]
 
     @property
     def watchers(self) -> int:
-        return sum(map(len, self._watching.values()))
+        """Requests that wait for jobs or listen to them."""
+        return self._watchers.total()
+
+    def watchers_of(self, owner: str) -> int:
+        """Those of one caller."""
+        return self._watchers[owner]
 
     def tell(self, job_id: str) -> None:
         """Something happened to a job."""

@@ -17,7 +17,7 @@ from services.media.refusal import Code, MediaRefused
 from services.media.sniff import container_of
 
 _OWNER = "job:"
-_AT_ONCE = 8
+_AT_ONCE = 16
 _PAGE = 200
 _SHORT = 1024
 _NO_VIDEO = "data:,"  # refused like the data URL in whose place it stands
@@ -68,27 +68,28 @@ def _only(video: Any, field: str) -> str | None:
 
 
 async def _some_at_a_time(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """The first that fails ends all others before its error goes on: nothing is kept after that."""
-    left = iter(calls)
+    """After one that fails no other is begun, and its error goes on once those that were begun are done."""
+    left, errors = iter(calls), list[Exception]()
 
     async def work() -> None:
         for call in left:
-            await call()
+            if errors:
+                return
+            try:
+                await call()
+            except Exception as error:
+                errors.append(error)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(_AT_ONCE, len(calls))):
-                group.create_task(work())
-    except* Exception as several:
-        raise several.exceptions[0] from None
+    await asyncio.gather(*(work() for _ in range(min(_AT_ONCE, len(calls)))))
+    if errors:
+        raise errors[0]
 
 
 async def let_go(shelf: Shelf, files: Files, job_id: str) -> None:
     """A job that has ended, or never came to be, needs no files."""
     owner = owner_of(job_id)
     while (page := await files.page(owner, limit=_PAGE)).items:
-        for file in page.items:
-            await shelf.take_from(owner, file.sha256)
+        await _some_at_a_time([partial(shelf.take_from, owner, file.sha256) for file in page.items])
 
 
 async def _share(gateway: Gateway, file_id: str, *, owner: str, job_id: str) -> None:

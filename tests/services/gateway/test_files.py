@@ -1,6 +1,7 @@
 """Files over HTTP, in this process."""
 
 import asyncio
+import errno
 import hashlib
 import lzma
 from collections.abc import AsyncIterator
@@ -217,6 +218,18 @@ async def test_all_files_together_have_a_limit_that_deleting_makes_room_in(make_
         assert (await client.delete(f"/v1/files/{sha256(first)}")).status_code == 200
         assert (await upload(client, second)).status_code == 201
     assert on_disk(service) == {sha256(second)}
+
+
+async def test_a_disk_that_is_full_is_said_to_be(
+    service: Service, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        assert code(await upload(client, clip(seed=77))) == (507, "storage_full")
+    assert not on_disk(service)
 
 
 async def test_nobody_sees_the_files_of_others_nor_whether_they_have_one(service: Service) -> None:

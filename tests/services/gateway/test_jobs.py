@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from cluster.serving.values import ModelFacts, ScoreItem
-from services.gateway import events
+from services.gateway import events, jobs
 from services.gateway.app import create_app
 from services.gateway.background import GatewayTasks, sweep
 from services.gateway.examples import CLIP, OTHER_CLIP, PROMPT
@@ -231,6 +231,22 @@ async def test_a_job_that_runs_has_no_result_yet(held_site: Site, held: HeldMode
     await until(lambda: held.waiting)
     answer = await held_site.client.get(f"/v1/jobs/{job_id}/result")
     assert (answer.status_code, answer.json()["code"]) == (409, "job_not_finished") and answer.headers["Retry-After"]
+
+
+async def test_a_caller_may_wait_so_many_times_at_once(
+    held_site: Site, held: HeldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MOST_OF_A_CALLER", 2)
+    job_id, desk = await held_site.accept(request()), held_site.service.gateway.desk
+    waiting = [asyncio.create_task(held_site.ended(job_id)) for _ in range(2)]
+    await until(lambda: desk.watchers == 2)
+    for path in (f"/v1/jobs/{job_id}?wait=1", f"/v1/jobs/{job_id}/events"):
+        answer = await held_site.client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_wait")
+    assert (await held_site.client.get(f"/v1/jobs/{job_id}")).status_code == 200
+    held.open.set()
+    await asyncio.gather(*waiting)
+    assert desk.watchers == 0
 
 
 @pytest.mark.parametrize("path", ["x", "0" * 31, "0" * 32, "G" * 32])

@@ -35,6 +35,7 @@ from policies.errors import ClusterError, InputError
 LONGEST_TEMPORARY = 40  # characters; a socket path ends after 107, and Ray adds up to 66
 LOG_LINES = 20
 START_ATTEMPTS = 3  # Ray gives its processes 30 s each to report, which a busy machine can exceed
+_VITAL = {ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET}
 CONNECT_LIMIT_S = 30.0  # a wrong address should not take `deadlines.start_s` to be noticed
 
 
@@ -132,6 +133,12 @@ class RaySession:
             self._reaper.dismiss()
             self._reaper = None
         self._restore_environment()
+
+    @property
+    def ended_parts(self) -> list[str]:
+        """Processes of a private cluster that ended by themselves, and without which it cannot go on."""
+        node = ray._private.worker._global_node if self.is_private and self._is_open else None
+        return [] if node is None else sorted({kind for kind, _ in node.dead_processes()} & _VITAL)
 
     @property
     def folder(self) -> Path | None:

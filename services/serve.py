@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,12 +42,24 @@ def serve(config: str | None, overrides: tuple[str, ...], as_json: bool, **optio
     for warning in _warnings(loaded):
         click.echo(f"warning: {warning}", err=True)
     with stdout_to_stderr():
-        import signal
-
-        from services.serving.run import run
-
+        with _later(signal.SIGTERM, signal.SIGINT):  # an import that is interrupted may leave half a module
+            from services.serving.run import run
         ended = run(loaded, load, lambda facts: print_line(json.dumps(facts) if as_json else _ready_text(facts)))
     return Outcome(json=[], text="", exit_code=EXIT_SIGINT if ended == signal.SIGINT else EXIT_SIGTERM)
+
+
+@contextmanager
+def _later(*numbers: signal.Signals) -> Iterator[None]:
+    """Signals that come in the block have their effect after it."""
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for one in received:
+        signal.raise_signal(one)
 
 
 def _ready_text(facts: dict[str, Any]) -> str:

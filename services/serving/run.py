@@ -6,18 +6,22 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from cluster.serving.memory import settle
 from policies.errors import OnlineVPOError
+from services.outcome import exit_code_of_error
 from services.serve_config import ServeConfig
 from services.serving.service import Service
 from services.serving.starting import StartProgress
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _LIVE = ("models", "default_model")  # what a running service takes over from its configuration
+
+_CLOSING_S, _IN_A_HURRY_S, _AFTER_FAILURE_S = 45.0, 5.0, 10.0
 
 Ready = Callable[[dict[str, Any]], None]
 
@@ -60,22 +64,21 @@ class _Running:
         await asyncio.wait((serving, told), return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
         if self._service is None and self._received:
-            self._progress.say("told to stop before it was up")
-            serving.cancel()
-        try:
-            await serving
-        except asyncio.CancelledError:
-            if not self._received:
-                raise
+            # Ray ends a process that talks to it while it is being left, and nothing has been accepted yet
+            self._leave(128 + self._received[0], "told to stop before it was up")
+        await serving
         return self._received[0]
 
     async def _serve(self) -> None:
-        async with Service.open(self._config, self._progress) as service:
+        async with Service.open(self._config, self._progress, on_ray=self._take_signals) as service:
             self._service = service
-            self._take_signals()  # again: Ray has put a handler of its own in the way
             settle()
             self._ready(await self._facts(service))
-            await service.until_ended(self._told)
+            try:
+                await service.until_ended(self._told)
+            except OnlineVPOError as error:
+                self._end_within(_AFTER_FAILURE_S, exit_code_of_error(error), str(error))
+                raise
             self._progress.say("stopping: finishing what runs")
             for task in self._reloads:
                 task.cancel()
@@ -98,10 +101,27 @@ class _Running:
         return facts if key is None else facts | {"key": key}
 
     def _on_end(self, number: signal.Signals) -> None:
+        signal.alarm(0)  # where Ray's handler came first, it has asked to be aborted in three seconds
         self._received.append(number)
         self._told.set()
-        if len(self._received) > 1 and self._service is not None:
-            self._service.hurry()
+        code = 128 + self._received[0]
+        if len(self._received) == 1:
+            self._end_within(2 * self._config.drain_s + _CLOSING_S, code, "stopping took too long")
+        else:
+            self._end_within(_IN_A_HURRY_S, code, "told to stop more than once")
+            if self._service is not None:
+                self._service.hurry()
+
+    def _end_within(self, seconds: float, code: int, why: str) -> None:
+        """Whatever hangs, the process is gone then, and its reaper ends Ray."""
+
+        timer = threading.Timer(seconds, self._leave, (code, why))
+        timer.daemon = True
+        timer.start()
+
+    def _leave(self, code: int, why: str) -> None:
+        self._progress.say(f"leaving at once: {why}")
+        os._exit(code)
 
     def _on_reload(self) -> None:
         task = asyncio.create_task(self._apply(), name="reload")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
+from cluster.errors import PartError
 from cluster.local_ray import RayNeeds, RaySession
 from cluster.serving.server import ModelServer
 from cluster.store.keys import SCOPES, new_key
 from cluster.store.open import open_store
 from cluster.store.store import Store
-from policies.errors import InputError
+from policies.errors import ClusterError, InputError
 from services.data_folder import files_folder, prepare, store_address
 from services.gateway.app import create_app
 from services.gateway.state import Gateway
@@ -27,22 +28,27 @@ from services.serving.models import ServiceModels, deployments
 from services.serving.starting import StartProgress
 
 FIRST_KEY = "first"
+_LOOK_S = 1.0
 
 
 class Service:
     """Everything that answers. `async with Service.open(...) as service:` has it up, and down again."""
 
-    def __init__(self, config: ServeConfig, gateway: Gateway, models: ServiceModels) -> None:
-        self.config, self.gateway, self.models = config, gateway, models
+    def __init__(self, config: ServeConfig, gateway: Gateway, models: ServiceModels, session: RaySession) -> None:
+        self.config, self.gateway, self.models, self._session = config, gateway, models, session
         self.app = create_app(gateway)
         self.http = HttpServer(self.app, drain_s=config.drain_s)
         self.url = ""
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, config: ServeConfig, progress: StartProgress) -> AsyncIterator[Self]:
+    async def open(
+        cls, config: ServeConfig, progress: StartProgress, *, on_ray: Callable[[], None]
+    ) -> AsyncIterator[Self]:
         """Brings up all parts and returns when each of them answers.
 
+        Args:
+            on_ray: called when Ray is there, which puts handlers of its own in the way of signals.
         Raises:
             InputError: the configuration asks for what cannot be had here.
             OnlineVPOError: a part did not start.
@@ -54,12 +60,13 @@ class Service:
                 store = await _store(stack, config)
                 guard = await _guard(stack, config)
             with progress.stage("starting Ray" if config.address == "local" else f"joining Ray at {config.address}"):
-                await _ray(stack, config)
+                session = await _ray(stack, config)
+                on_ray()
             with progress.stage(f"loading {', '.join(config.models)}"):
                 models = await _models(stack, config)
             files = ContentFolder(files_folder(config))
             gateway = Gateway(config=config, store=store, files=files, guard=guard, models=models.pool)
-            service = cls(config, gateway, models)
+            service = cls(config, gateway, models, session)
             stack.push_async_callback(service._stop)
             await service._start(bound)
             yield service
@@ -73,10 +80,21 @@ class Service:
         return new.token
 
     async def until_ended(self, told: asyncio.Event) -> None:
-        """Returns when it is told to, or when the HTTP server ended by itself, which it should not."""
+        """Returns when it is told to.
+
+        Raises:
+            ClusterError: Ray has ended. PartError: the HTTP server has.
+        """
         waiting = asyncio.create_task(told.wait(), name="until told")
-        await asyncio.wait((waiting, self.http.running), return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        try:
+            while not told.is_set():
+                await asyncio.wait((waiting, self.http.running), timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+                if parts := self._session.ended_parts:
+                    raise ClusterError(f"Ray's {' and '.join(parts)} ended; start the service again")
+                if self.http.running.done():
+                    raise PartError("the HTTP server ended by itself; start the service again")
+        finally:
+            waiting.cancel()
 
     def hurry(self) -> None:
         """What runs is no longer waited for."""
@@ -109,11 +127,12 @@ async def _guard(stack: AsyncExitStack, config: ServeConfig) -> MediaGuard:
         ) from error
 
 
-async def _ray(stack: AsyncExitStack, config: ServeConfig) -> None:
+async def _ray(stack: AsyncExitStack, config: ServeConfig) -> RaySession:
     needs = RayNeeds.of_service(config.address, deployments(config.models), start_s=config.start_s)
     session = RaySession(needs)
     stack.push_async_callback(session.close)
     await session.open()
+    return session
 
 
 async def _models(stack: AsyncExitStack, config: ServeConfig) -> ServiceModels:

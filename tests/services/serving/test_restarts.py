@@ -3,9 +3,12 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -96,3 +99,29 @@ def test_after_sigkill_nothing_is_left_and_what_was_acknowledged_is_done_once(se
     assert ended.scores is not None and len(ended.scores) == 1024
     assert all(isinstance(score, Score) for score in ended.scores)
     assert states == ["queued", "running", "running", "succeeded"]
+
+
+def test_the_service_ends_when_ray_does_and_leaves_nothing(server: RunningServer) -> None:
+    family = server.family()
+    next(process for process in family if process.name() == "raylet").kill()
+    assert server.process.wait(60) == 3
+    assert "Error: Ray's raylet ended; start the service again" in server.stderr.read_text() or (
+        "leaving at once: Ray's raylet ended" in server.stderr.read_text()
+    )
+    assert psutil.wait_procs(family, timeout=10)[1] == [], "it left processes"
+    server.start()
+    with server.client() as client:
+        assert client.score(video=CIRCLE, prompt=PROMPT)
+
+
+def test_told_to_stop_before_it_is_up_it_leaves_at_once(tmp_path: Path) -> None:
+    starting = subprocess.Popen(
+        [sys.executable, "-m", "services.cli", "serve", "--port", "0", "--data-dir", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert starting.stderr is not None
+    while "starting Ray" not in (line := starting.stderr.readline()):
+        assert line, "it ended by itself"
+    starting.terminate()
+    said, _ = starting.communicate(timeout=60)
+    assert (starting.returncode, said) == (128 + signal.SIGTERM, "")

@@ -28,8 +28,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     (folder / "serve.yaml").write_text("models:\n  shapes:\n", encoding="utf-8")
     running = RunningServer(folder, "serve.yaml")
     running.start()
-    yield running
-    running.close()
+    try:
+        yield running
+        assert running.end(signal.SIGINT) == 128 + signal.SIGINT, "Ctrl-C ends it in order"
+        assert running.stderr.read_text().endswith("stopped\n")
+    finally:
+        running.close()
 
 
 def command(server: RunningServer, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from services.gateway.examples import CLIP, OTHER_CLIP, PROMPT
+from services.gateway.examples import CLIP, COMPARED, MODEL, MODELS, OTHER_CLIP, PROMPT, SCORED
 from services.gateway.requests import CompareRequest, ScoreRequest
 from services.gateway.responses import Problem, schemas
 from services.gateway.state import Gateway
@@ -60,16 +60,26 @@ COMPARE_EXAMPLES = {
 }
 
 
+_ANSWERS = {
+    ("/v1/score", "post", "200"): SCORED,
+    ("/v1/compare", "post", "200"): COMPARED,
+    ("/v1/models", "get", "200"): MODELS,
+    ("/v1/models/{name}", "get", "200"): MODEL,
+    ("/v1/models/{name}/restart", "post", "202"): {**MODEL, "restarting": True},
+    ("/livez", "get", "200"): {"status": "alive"},
+    ("/readyz", "get", "200"): {"status": "ready"},
+}
+
+
 def json_request(schema: str, examples: Mapping[str, Any]) -> dict[str, Any]:
     """The `openapi_extra` of a route that reads its body itself."""
     content = {"schema": {"$ref": f"#/components/schemas/{schema}"}, "examples": dict(examples)}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
-def json_response(description: str, example: Any = None) -> dict[str, Any]:
+def json_response(description: str) -> dict[str, Any]:
     """What `responses` has besides the `response_model`."""
-    content = {"application/json": {"example": example}} if example is not None else {"application/json": {}}
-    return {"description": description, "content": content}
+    return {"description": description, "content": {"application/json": {}}}
 
 
 def describe(app: FastAPI, gateway: Gateway) -> dict[str, Any]:
@@ -90,6 +100,8 @@ def describe(app: FastAPI, gateway: Gateway) -> dict[str, Any]:
             _drop_null(operation.get("parameters", ()))
         if "post" in operations:
             operations["post"].setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
+    for (path, method, status), example in _ANSWERS.items():  # here, because null in one does not survive the above
+        found["paths"][path][method]["responses"][status]["content"]["application/json"]["example"] = example
     for path in _OPEN:
         for operation in found["paths"][path].values():
             operation["security"] = []

@@ -1,6 +1,8 @@
-"""Requests that a stranger can send as they are, to a server with the bundled model."""
+"""Requests that a stranger can send as they are, to a server with the bundled model, and answers to them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 PROMPT = "a red circle moving left slowly"
 
@@ -35,3 +37,67 @@ OTHER_CLIP = (
     "qsoX7Gex2ZV5gH3n/XlMeEf/0vELmJa5buUE1adUwKGrKeKfDaBaVV3ZvF7fDEZSmzpbGZ+6CdDSl52p9cW2ISNlngkMA3AcU7tr"
     "kbuPs4EAt4r3gQHxggFD8IED"
 )
+
+_HASH = "42d8f579243d8e1174f6d907218d6ae7ad8a5438bd8e41b782fbde010c20cc74"
+_MODEL = {"name": "shapes", "revision": _HASH, "files": {"model.safetensors": _HASH}}
+_NAMED = {**_MODEL, "model": "shapes", "dtype": "float32"}
+_REQUEST_ID = "15031394d0b613dd273f5c6372a9618b"
+
+PROBLEM = {
+    "type": "/problems/video_damaged",
+    "title": "Video refused",
+    "status": 422,
+    "detail": "The video cannot be decoded: it is damaged, or its frames are not what its header says.",
+    "code": "video_damaged",
+    "request_id": _REQUEST_ID,
+    "retryable": False,
+    "errors": [{"pointer": "/items/1/video", "detail": "The video cannot be decoded."}],
+}
+
+
+def _score(index: int, *scores: float, reward: float) -> dict[str, Any]:
+    return {
+        "index": index,
+        "id": None,
+        "object": "score",
+        "scores": {
+            name: {"raw": score, "normalised": score} for name, score in zip(("VQ", "MQ", "TA"), scores, strict=True)
+        },
+        "reward": reward,
+        "model": _MODEL,
+        "usage": {"frames": 9, "decode_ms": 7.214, "queue_ms": 0.391, "inference_ms": 5.127},
+    }
+
+
+_FIRST = _score(0, 3.386, 3.39, 2.966, reward=3.247)
+_SECOND = _score(1, 3.128, -9.321, 2.536, reward=-1.219)
+
+SCORED = {
+    "id": "score_0fc2ad754e670f39c039e2d25c014519",
+    "object": "list",
+    "model": _NAMED,
+    "partial": True,
+    "data": [_FIRST, {"index": 1, "id": "second", "object": "score", "error": PROBLEM}],
+    "usage": {"items": 2, "scored": 1, "frames": 9, "decode_ms": 7.214},
+}
+
+COMPARED = {
+    "id": "comparison_5f1c1213924145db2a278aa5efc251bc",
+    "object": "comparison",
+    "model": _NAMED,
+    "partial": False,
+    "tie": False,
+    "tie_margin": 0.1,
+    "ranking": [
+        {"rank": 1, "index": 0, "reward": 3.247, "margin_to_best": 0.0, "margin_to_next": 4.466, "tie": False},
+        {"rank": 2, "index": 1, "reward": -1.219, "margin_to_best": 4.466, "tie": False},
+    ],
+    "data": [_FIRST, _SECOND],
+    "usage": {"items": 2, "scored": 2, "frames": 18, "decode_ms": 14.428},
+}
+
+MODEL = {
+    **_NAMED, "object": "model", "dimensions": ["VQ", "MQ", "TA"], "ready": True, "queued": 0, "restarting": False,
+    "default": True,
+}  # fmt: skip
+MODELS = {"object": "list", "data": [MODEL], "has_more": False, "next_cursor": None}

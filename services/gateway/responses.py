@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.gateway.examples import PROBLEM
 from services.gateway.requests import without_default
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -31,6 +32,8 @@ class ErrorPlace(BaseModel):
 
 class Problem(BaseModel):
     """RFC 9457 problem details. Nothing that was sent is in it."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(examples=[PROBLEM]))
 
     type: str = Field(description="Address of a page about it.", examples=["/problems/video_damaged"])
     title: str

@@ -10,7 +10,7 @@ from cluster.store.idempotency import Answer
 from services.gateway.files_check import UploadCheck, view_of
 from services.gateway.files_content import content
 from services.gateway.files_schemas import DeletedFile, FileId, FileList, FileView, UploadedFile
-from services.gateway.files_upload import BYTES, FORM, receive
+from services.gateway.files_upload import BYTES, FORM, received
 from services.gateway.idempotency import Operation, answer_of, held, operation_of, replay
 from services.gateway.pages import Cursor, Limit, listing
 from services.gateway.problem_kinds import FILE_NOT_FOUND
@@ -50,14 +50,10 @@ async def upload_file(request: Request) -> Response:
     key = needs(request, "score")
     gateway = current(request)
     operation = operation_of(request.scope)
-    stored, container = await receive(request, gateway.shelf, max_bytes=gateway.config.media.max_bytes)
-    try:
-        with gateway.shelf.entering(stored.sha256):
-            if operation is None:
-                return await _enter(request, key.id, stored, container)
-            return await _once(request, operation, stored, container)
-    finally:
-        await gateway.shelf.tidy(stored.sha256)  # unless it was entered
+    async with received(request, gateway.shelf, max_bytes=gateway.config.media.max_bytes) as (stored, container):
+        if operation is None:
+            return await _enter(request, key.id, stored, container)
+        return await _once(request, operation, stored, container)
 
 
 async def _once(request: Request, operation: Operation, stored: StoredFile, container: str) -> Response:

@@ -11,7 +11,7 @@ import errno
 import time
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 from pydantic import JsonValue
 
@@ -22,6 +22,7 @@ from services.media.files import ContentFolder, StoredFile
 
 MEASURED_EVERY_S = 600.0
 _LOOKS, _BETWEEN_LOOKS_S = 20, 0.05
+_SETTLED_S = 10.0
 
 STORAGE_FULL = kind(
     "storage_full", 507, "Storage full", "The server has no room for more files.",
@@ -37,14 +38,35 @@ class Shelf:
         self._used, self._measured_at = 0, float("-inf")
         self._measuring = asyncio.Lock()
         self._entering: Counter[str] = Counter()
+        self._settling: set[asyncio.Future[None]] = set()
 
-    async def receive(self, chunks: AsyncIterable[bytes], *, max_bytes: int, chunk_s: float) -> StoredFile:
-        """Takes bytes in, as `ContentFolder.receive`. Enter them next.
+    @asynccontextmanager
+    async def arriving(
+        self, chunks: AsyncIterable[bytes], *, max_bytes: int, chunk_s: float
+    ) -> AsyncIterator[StoredFile]:
+        """Takes bytes in, as `ContentFolder.receive`, for as long as this lasts. Entered until then, they stay.
 
         Raises:
             Problem: there is no room for them.
         """
         await self._measure()
+        settled = asyncio.get_running_loop().create_future()
+        with ExitStack() as entering:
+            try:
+                stored = await self._received(chunks, settled, max_bytes=max_bytes, chunk_s=chunk_s)
+                entering.enter_context(self.entering(stored.sha256))
+            finally:
+                self._settling.discard(settled)
+                settled.set_result(None)
+            try:
+                yield stored
+            finally:
+                entering.close()
+                await self.tidy(stored.sha256)
+
+    async def _received(
+        self, chunks: AsyncIterable[bytes], settled: asyncio.Future[None], *, max_bytes: int, chunk_s: float
+    ) -> StoredFile:
         taken = 0
 
         async def counted() -> AsyncIterator[bytes]:
@@ -55,6 +77,8 @@ class Shelf:
                 self._used += len(chunk)
                 taken += len(chunk)
                 yield chunk
+            # from here until it is known which file it is, it may be any, also one that is about to go
+            self._settling.add(settled)
 
         stored: StoredFile | None = None
         try:
@@ -112,6 +136,8 @@ class Shelf:
         if not self._folder.set_aside(sha256):
             return False
         try:
+            if self._settling:
+                await asyncio.wait(set(self._settling), timeout=_SETTLED_S)
             is_wanted = sha256 in self._entering or await self._index.get(sha256) is not None
         except BaseException:
             self._folder.put_back(sha256)

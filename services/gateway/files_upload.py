@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -49,17 +49,25 @@ class Looked:
         self._container = container_from(head, total)
 
 
-async def receive(request: Request, shelf: Shelf, *, max_bytes: int) -> tuple[StoredFile, Container]:
-    """The file in a request's body, on the disk.
+@asynccontextmanager
+async def received(request: Request, shelf: Shelf, *, max_bytes: int) -> AsyncIterator[tuple[StoredFile, Container]]:
+    """The file in a request's body, on the disk; it stays there if it is entered.
 
     Raises:
         Problem: it is not one that is taken; the connection is closed then, because the body may go on.
     """
+    async with aclosing(_bytes_of(request)) as chunks, AsyncExitStack() as stack:
+        looked = Looked(chunks)
+        with _refusals():
+            arriving = shelf.arriving(looked, max_bytes=max_bytes, chunk_s=_CHUNK_S)
+            stored = await stack.enter_async_context(arriving)
+        yield stored, looked.container
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
     try:
-        async with aclosing(_bytes_of(request)) as chunks:
-            looked = Looked(chunks)
-            stored = await shelf.receive(looked, max_bytes=max_bytes, chunk_s=_CHUNK_S)
-            return stored, looked.container
+        yield
     except MediaRefused as refused:
         raise Problem(VIDEO[refused.code], headers=_CLOSE) from refused
     except StallError as error:

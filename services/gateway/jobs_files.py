@@ -112,10 +112,10 @@ async def _inline(gateway: Gateway, url: str, job_id: str) -> JsonObject:
         return {"data": url if len(url) <= _SHORT else _NO_VIDEO}
     if len(data) > most:
         raise Problem(VIDEO[Code.TOO_LARGE])
-    stored = await gateway.shelf.receive(_once(data), max_bytes=most, chunk_s=_CHUNK_S)
-    await gateway.shelf.enter(
-        owner_of(job_id), sha256=stored.sha256, size=stored.size, media_type=_media_type(data), facts={}
-    )
+    async with gateway.shelf.arriving(_once(data), max_bytes=most, chunk_s=_CHUNK_S) as stored:
+        await gateway.shelf.enter(
+            owner_of(job_id), sha256=stored.sha256, size=stored.size, media_type=_media_type(data), facts={}
+        )
     return {"file_id": stored.sha256}
 
 

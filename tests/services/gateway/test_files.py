@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import lzma
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -414,3 +415,30 @@ async def test_bytes_that_another_server_just_enters_are_not_taken_away(
 
 async def _enter(gateway: Gateway, sha: str) -> None:
     await gateway.store.files.put(owner="bob", sha256=sha, size=1, media_type="video/mp4", facts={})
+
+
+async def test_bytes_that_arrive_while_their_last_owner_lets_them_go_stay(
+    service: Service, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The upload found them in the folder already, and has not said yet whose they are."""
+    data, gateway = clip(), service.gateway
+    await upload(client, data)
+    keep = gateway.files._keep
+    found, go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        stored = keep(*arguments)
+        found.set()
+        go_on.wait(20)
+        return stored
+
+    monkeypatch.setattr(gateway.files, "_keep", slowly)
+    async with service.client(await service.token("score")) as other:
+        uploading = asyncio.create_task(upload(other, data))
+        await asyncio.to_thread(found.wait, 20)
+        deleting = asyncio.create_task(client.delete(f"/v1/files/{sha256(data)}"))
+        while gateway.files.find(sha256(data)) is not None:
+            await asyncio.sleep(0.001)
+        go_on.set()
+        assert (await uploading).status_code == 201 and (await deleting).status_code == 200
+        assert (await other.get(f"/v1/files/{sha256(data)}/content")).content == data

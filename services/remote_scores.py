@@ -10,6 +10,8 @@ from policies.shapes.clips import clip_path
 from services.client import ApiError, Client, RateLimited, Score, ScoringError, TimedOut, Unavailable, Unreachable
 from services.scored_clip import ClipScore
 
+_FIRST_ANSWER_S, _TIMEOUT_S = 10.0, 900.0
+
 
 def score_remotely(server: str, clips: Sequence[str], prompts: Sequence[str], *, model: str | None) -> list[ClipScore]:
     """Scores all clips in their order; one that cannot be scored says why and does not stop the others.
@@ -25,8 +27,9 @@ def score_remotely(server: str, clips: Sequence[str], prompts: Sequence[str], *,
         except InputError as error:
             scores[index] = ClipScore(clip=clip, prompt=prompt, error=error)
     try:
-        with Client(server) as client:
-            results = client.score_many(list(wanted.values()), model=model) if wanted else []
+        with Client(server, timeout_s=_FIRST_ANSWER_S) as client:
+            client.models()  # a wrong address or key is told soon
+            results = client.score_many(list(wanted.values()), model=model, timeout_s=_TIMEOUT_S) if wanted else []
     except ValueError as error:
         raise InputError(str(error)) from error
     except ScoringError as error:

@@ -113,6 +113,8 @@ class ServeConfig(Config):
     """Decode even where a decoder process cannot be closed off (no Landlock and seccomp)."""
     limits: LimitsConfig = LimitsConfig()
     """What requests may cost."""
+    access_log: bool = False
+    """Write a line of JSON for each request to stderr: route, status, time, key's id; nothing of the request itself."""
     start_s: PositiveFloat = 300
     """Until every model answers."""
     drain_s: PositiveFloat = 30

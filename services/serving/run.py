@@ -21,6 +21,7 @@ from services.serving.starting import StartProgress
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _LIVE = ("models", "default_model")  # what a running service takes over from its configuration
 
+_OPEN_FILES = 65536
 _CLOSING_S, _IN_A_HURRY_S, _AFTER_FAILURE_S = 45.0, 5.0, 10.0
 
 Ready = Callable[[dict[str, Any]], None]
@@ -35,8 +36,21 @@ def run(config: ServeConfig, reload: Callable[[], ServeConfig], ready: Ready) ->
     Raises:
         OnlineVPOError: it did not start.
     """
+    _allow_many_connections()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_Running(config, reload, ready).until_told())
+
+
+def _allow_many_connections() -> None:
+    """A connection is an open file, of which a process may have 1024 unless it asks for more."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

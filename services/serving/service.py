@@ -36,7 +36,7 @@ class Service:
 
     def __init__(self, config: ServeConfig, gateway: Gateway, models: ServiceModels, session: RaySession) -> None:
         self.config, self.gateway, self.models, self._session = config, gateway, models, session
-        self.app = create_app(gateway)
+        self.app = create_app(gateway, access_log=config.access_log)
         self.http = HttpServer(self.app, drain_s=config.drain_s)
         self.url = ""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"torch", "ray", "diffusers", "transformers", "peft", "numpy", "av", "fastapi", "rich"}
+HEAVY = {"torch", "ray", "diffusers", "transformers", "peft", "numpy", "av", "fastapi", "uvicorn", "httpx2", "rich"}
 PROGRAM = """
 import sys
 from services.cli import main
@@ -21,6 +21,7 @@ print("HEAVY", sorted({name.split(".")[0] for name in sys.modules} & set(%r)))
     [
         ["--help"], ["demo", "--help"], ["train", "--help"], ["resume", "--help"], ["validate", "--help"],
         ["report", "--help"], ["rewards", "eval", "--help"], ["score", "--help"], ["shapes", "build", "--help"],
+        ["serve", "--help"], ["keys", "--help"], ["keys", "create", "--help"], ["config", "docs", "--serving"],
         ["config", "docs"], ["--version"],
         ["validate", "run.yaml"], ["validate", "run.yaml", "--json"],
     ],

@@ -105,13 +105,8 @@ def test_the_service_ends_when_ray_does_and_leaves_nothing(server: RunningServer
     family = server.family()
     next(process for process in family if process.name() == "raylet").kill()
     assert server.process.wait(60) == 3
-    assert "Error: Ray's raylet ended; start the service again" in server.stderr.read_text() or (
-        "leaving at once: Ray's raylet ended" in server.stderr.read_text()
-    )
+    assert "Ray's raylet ended; start the service again" in server.stderr.read_text()
     assert psutil.wait_procs(family, timeout=10)[1] == [], "it left processes"
-    server.start()
-    with server.client() as client:
-        assert client.score(video=CIRCLE, prompt=PROMPT)
 
 
 def test_told_to_stop_before_it_is_up_it_leaves_at_once(tmp_path: Path) -> None:

@@ -194,8 +194,10 @@ class Batcher:
             assert task is not None
             self._running.discard(task)
             self._rate.count(len(shares), self._clock())
-            self._start_batches()  # first, so that the replica does not wait for the answers to be written
-            self._settle(shares, done)
+            try:
+                self._start_batches()  # first, so that the replica does not wait for the answers to be written
+            finally:
+                self._settle(shares, done)
 
     async def _attempt(self, shares: list[tuple[_Request, int]], begun: float) -> BatchResult | None:
         items = [request.items[index] for request, index in shares]

@@ -24,7 +24,7 @@ from tests.benchmarks.scoring_load import Connection, Request, post
 from tests.services.media.clips import clip
 
 CLIPS = 64
-START_S, END_S = 180.0, 60.0
+START_S, END_S = 300.0, 120.0
 PROMPT = "a red circle moving left slowly"
 _REWARD = re.compile(rb'"reward":[-0-9.e]+')
 

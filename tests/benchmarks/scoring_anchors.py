@@ -18,11 +18,11 @@ from pydantic import BaseModel, Field
 from ray import serve
 from ray.serve.schema import LoggingConfig
 
-from cluster.config import DeadlinesConfig, PlacementConfig
 from cluster.local_ray import RayNeeds, RaySession
 from tests.benchmarks.scoring_costs import BATCH_ITEMS, COSTS_S
 
 BATCH_WAIT_S = 0.01
+START_S = 120.0
 
 app = FastAPI()
 
@@ -88,7 +88,8 @@ def free_port() -> int:
 
 
 async def main(name: str) -> None:
-    session = RaySession(RayNeeds.of_run(PlacementConfig(), DeadlinesConfig()))
+    # as urgent as the service's processes: other load on the machine then costs both alike
+    session = RaySession(RayNeeds.of_service("local", (), start_s=START_S))
     await session.open()
     try:
         port = free_port()

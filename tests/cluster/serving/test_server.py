@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -59,6 +60,10 @@ async def test_a_batch_comes_back_in_order_small_or_large(server: ModelServer) -
     for frames in (2, 30_000):  # the second goes through the object store
         done = await score(forward, clip(3), clip(200, frames=frames))
         assert [result.raw["brightness"] for result in done.results if isinstance(result, Scores)] == [3.0, 200.0]
+
+
+async def test_replicas_are_no_less_urgent_than_who_calls_them(server: ModelServer) -> None:
+    assert {psutil.Process(pid).nice() for pid in await server.forwards["toy"].pids()} == {psutil.Process().nice()}
 
 
 async def test_batches_at_the_same_time_run_on_different_replicas(server: ModelServer) -> None:

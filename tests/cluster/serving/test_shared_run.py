@@ -40,8 +40,8 @@ async def server(session: RaySession) -> AsyncIterator[ModelServer]:
 
 
 def shared(folder: Path, **placement: Any) -> RunConfig:
-    here = {"address": ray.get_runtime_context().gcs_address, "reward_app": "shapes"}
-    return tiny(folder, run_id="shared", mode="split", updates=3, placement=here | placement)
+    here = {"address": ray.get_runtime_context().gcs_address, "reward_app": "shapes", "generators": 1}
+    return tiny(folder, run_id="shared", mode="split", updates=2, placement=here | placement)
 
 
 async def test_a_run_on_a_shared_model_equals_one_with_its_own_while_callers_are_scored_too(
@@ -58,7 +58,7 @@ async def test_a_run_on_a_shared_model_equals_one_with_its_own_while_callers_are
     calling = asyncio.create_task(call())
     assert await asyncio.to_thread(run_apart, shared(tmp_path), [], tmp_path) == 0
     calling.cancel()
-    alone = tiny(tmp_path, run_id="alone", mode="in_process", updates=3)
+    alone = tiny(tmp_path, run_id="alone", mode="in_process", updates=2)
     assert await asyncio.to_thread(run_apart, alone, [], tmp_path) == 0
     assert identity(tmp_path / "shared") == identity(tmp_path / "alone")
     assert len(answers) > 3

@@ -19,6 +19,8 @@ class SharedVideos:
         self._videos, self._owner, self._deadline = videos, owner, deadline
         self._uses = Counter(item.video for item in request.items if isinstance(item, Item))
         self._decoding: dict[Video, asyncio.Future[Media]] = {}
+        # so many of one request stand in the decoders' line, so that others need not wait for all of them
+        self._turns = asyncio.Semaphore(videos.at_once)
 
     async def media(self, video: Video) -> tuple[Media, float]:
         """Its frames, and the milliseconds until they were there. Raises Problem."""
@@ -51,4 +53,5 @@ class SharedVideos:
                 self._decoding.pop(video, None)
 
     async def _decoded(self, video: Video) -> Media:
-        return await self._videos.media(video, owner=self._owner, deadline=self._deadline)
+        async with self._turns:
+            return await self._videos.media(video, owner=self._owner, deadline=self._deadline)

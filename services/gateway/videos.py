@@ -39,7 +39,8 @@ class Videos:
     def __init__(self, gateway: Gateway, uris: UriRoots, metrics: Metrics) -> None:
         self._gateway, self._uris, self._metrics = gateway, uris, metrics
         # as many as there are decoders, and some that are read meanwhile
-        self._at_once = asyncio.Semaphore(gateway.config.decoders + 2)
+        self.at_once = gateway.config.decoders + 2
+        self._line = asyncio.Semaphore(self.at_once)
         self._owned: dict[tuple[str, str], float] = {}
 
     async def media(self, video: Video, *, owner: str, deadline: float) -> Media:
@@ -55,7 +56,7 @@ class Videos:
             if (known := await self._known(video, owner)) is not None:
                 return known
             async with asyncio.timeout(deadline - time.monotonic()):
-                async with self._at_once:
+                async with self._line:
                     media = await self._decoded(video, deadline)
         except (MediaRefused, GuardBusy, GuardUnavailable, StallError, TimeoutError) as error:
             problem = _problem(error)
@@ -70,7 +71,7 @@ class Videos:
         try:
             media = self._gateway.guard.known(file_id)
             if media is None:
-                async with self._at_once:
+                async with self._line:
                     media = await self._decoded(video, deadline)
         except MediaRefused as refused:
             self._metrics.video(VIDEO[refused.code].code)

@@ -14,7 +14,7 @@ from cluster.serving.values import Failure, FailureCode, ModelFacts, ScoreItem, 
 from policies.errors import StallError
 from services.gateway.examples import CLIP, OTHER_CLIP, PROMPT
 from services.media.guard import MediaGuard
-from services.media.refusal import GuardBusy, GuardUnavailable
+from services.media.refusal import Code, GuardBusy, GuardUnavailable, MediaRefused
 from services.scoring.model import Outcome, QueueFull
 from tests.services.gateway.conftest import Service
 from tests.services.in_process_model import InProcessModels
@@ -111,6 +111,26 @@ async def test_each_fault_of_the_decoders_is_a_problem_of_its_own(
     response = await post(service, GOOD)
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert response.json()["retryable"] and "secret" not in response.text
+
+
+async def test_a_large_request_leaves_others_a_place_in_the_decoders_line(serve_toy: Any) -> None:
+    service = await serve_toy(scores())
+    decoded: list[int] = []
+
+    class Slow(MediaGuard):
+        async def decode(self, data: bytes, *, deadline_s: float) -> Any:
+            await asyncio.sleep(0.002)
+            decoded.append(len(data))
+            raise MediaRefused(Code.DAMAGED)
+
+    service.app.state.engine.videos._gateway = Gatewayish(service, Slow(slots=1))
+    videos = ["data:video/mp4;base64," + base64.b64encode(b"x" * size).decode() for size in range(1, 101)]
+    large = asyncio.create_task(post(service, *[{"prompt": PROMPT, "video": {"data": url}} for url in videos[:99]]))
+    while not decoded:
+        await asyncio.sleep(0.001)
+    await post(service, {"prompt": PROMPT, "video": {"data": videos[99]}})
+    await large
+    assert len(decoded) == 100 and decoded.index(100) < 30
 
 
 class Gatewayish:

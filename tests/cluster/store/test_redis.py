@@ -12,6 +12,7 @@ from cluster.store.open import open_store
 from cluster.store.redis import open_redis
 from cluster.store.redis_rules import check_version, is_loopback
 from policies.errors import InputError
+from tests.cluster.store.run_parts import Writer, curve, line, pair, swap
 from tests.cluster.store.server import Server
 
 USER = (  # as docs/store.md recommends
@@ -97,6 +98,10 @@ async def test_a_user_who_may_not_run_scripts_or_dangerous_commands_will_do() ->
         await store.jobs.finish(lease, "succeeded", b"{}")
         assert [each.id for each in (await store.jobs.page("ada")).items] == [job.id]
         assert await store.jobs.purge(older_than_s=0) == 1
+        writer = await Writer.begin(store)
+        await writer.tell(line(0, loss=1.0), swap(0), pair(0))
+        assert await curve(store, "loss") == {0: 1.0} and len(await store.events.read("demo")) == 1
+        await store.runs.forget("demo")
         await store.close()
 
 

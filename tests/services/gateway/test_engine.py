@@ -85,6 +85,8 @@ async def test_each_fault_of_a_model_is_a_problem_of_its_own(
     body = response.json()
     assert (response.status_code, body["code"], body["retryable"]) == (status, code, retryable)
     assert body["data"][0]["error"]["code"] == code
+    place = "/items/0" if code == "input_refused" else "/items/0/video"  # the prompt may be to blame
+    assert [error["pointer"] for error in body["data"][0]["error"]["errors"]] == [place]
     assert "secret" not in response.text
     if isinstance(gives, QueueFull):
         assert (response.headers["retry-after"], body["retry_after_s"]) == ("3", 3)

@@ -1,6 +1,6 @@
 """`make evidence`: the long proofs, one after another; results replace the generated part of LOG.md.
 
-    python -m tests.evidence [--only experiments crashes orchestration reward-accuracy reward-ties] [--jobs 2]
+    python -m tests.evidence [--only experiments crashes orchestration reward-accuracy reward-ties serving] [--jobs 2]
 
 About an hour on two cores. Nothing here is part of the test suite, which runs a sample of each.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.benchmarks import orchestration
 from tests.evidence import crashes, experiments, reward_training
+from tests.evidence.serving import proofs
 
 LOG = Path(__file__).parents[2] / "LOG.md"
 
@@ -36,12 +37,17 @@ def orchestration_section(jobs: int) -> str:
     return "\n\n".join(f"```json\n{json.dumps(found, indent=1)}\n```" for found in (light, heavy))
 
 
+def serving_section(jobs: int) -> str:
+    return proofs.section(proofs.measure())
+
+
 SECTIONS: dict[str, Callable[[int], str]] = {
     "experiments": experiments_section,
     "crashes": crashes_section,
     "orchestration": orchestration_section,
     "reward-accuracy": reward_training.accuracy_section,
     "reward-ties": reward_training.ties_section,
+    "serving": serving_section,
 }
 
 

@@ -1,0 +1,1 @@
+"""Attacks on the scoring service over HTTP, and accidents."""

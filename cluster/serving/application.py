@@ -157,9 +157,9 @@ def _failure(what: str, status: ApplicationStatusOverview, message: str) -> Onli
     loading = load_error(what, message)
     if isinstance(loading, InputError):
         return loading  # Serve would try again; input that cannot be used stays so
-    if status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+    if status.status == "DEPLOY_FAILED" or (status.status == "UNHEALTHY" and loading is not None):
         return loading or PartError(f"{what} did not start: {message}")
-    return None
+    return None  # unhealthy otherwise: a replica died or hung, and another one comes
 
 
 def _is_settled(status: ApplicationStatusOverview) -> bool:

@@ -65,7 +65,8 @@ def list_keys(data_dir: str | None, store: str | None, as_json: bool) -> Outcome
             f"{'revoked ' + _day(key.revoked_at) if key.revoked_at is not None else 'valid':<18}  {key.name}".rstrip()
             for key in found
         ]
-        text = "\n".join(rows) or "There is no key; `onlinevpo keys create` makes one."
+        where = f" in {data_dir}" if data_dir and not store else ""
+        text = "\n".join(rows) or f"There is no key{where}; `onlinevpo keys create` makes one."
         return Outcome(json={"keys": [_facts(key) for key in found]}, text=text)
 
     return _with_store(work, data_dir, store)

@@ -53,11 +53,14 @@ class ApiError(ScoringError):
         self.errors, self.entries = tuple(errors), tuple(entries)
 
     def __str__(self) -> str:
-        where = "".join(
-            f"; {error.get('pointer') or error.get('parameter')}: {error['detail']}" for error in self.errors
-        )
+        where = "".join(f"; {self._place(error)}" for error in self.errors)
         request = f", request {self.request_id}" if self.request_id else ""
         return f"{self.detail}{where} ({self.status} {self.code}{request})"
+
+    def _place(self, error: Mapping[str, str]) -> str:
+        """One of the places, with what is wrong there unless that has been said."""
+        place = error.get("pointer") or error.get("parameter") or "the request"
+        return place if error["detail"] == self.detail else f"{place}: {error['detail']}"
 
 
 class BadRequest(ApiError):

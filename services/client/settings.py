@@ -12,7 +12,8 @@ _DEFAULT_URL = "http://127.0.0.1:8000"
 
 def address(base_url: str | None) -> str:
     """Where the service is: as given, else what the environment says, else this machine."""
-    url = (base_url or os.environ.get(_URL_VARIABLE) or _DEFAULT_URL).rstrip("/")
+    given = os.environ.get(_URL_VARIABLE) or _DEFAULT_URL if base_url is None else base_url
+    url = given.rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"the service's URL begins with http:// or https://, not {url!r}")
     return url

@@ -7,6 +7,7 @@ import pytest
 from services.client import AsyncClient, Client
 from services.client.async_client import AsyncFiles, AsyncJobs
 from services.client.client import Files, Jobs
+from services.client.errors import ApiError
 from services.client.videos import content_of, reference
 from tests.services.client.scripted import KEY, Scripted, entry, scores
 
@@ -29,6 +30,8 @@ def test_what_is_missing_or_makes_no_sense_is_told_before_anything_is_sent(monke
         Client()
     with pytest.raises(ValueError, match="begins with http:// or https://, not 'ftp://x'"):
         Client("ftp://x", api_key=KEY)
+    with pytest.raises(ValueError, match="begins with http:// or https://, not ''"):
+        Client("", api_key=KEY)  # a variable of a script that was not set is not the service of this machine
     with pytest.raises(ValueError, match="characters that no key has"):
         Client(api_key="a\nb")
 
@@ -67,3 +70,9 @@ def test_the_client_brings_neither_torch_nor_ray_nor_a_server() -> None:
     program = f"import sys, services.client; print({heavy!r} & {{name.split('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_an_error_says_once_what_is_wrong_and_where() -> None:
+    places = [{"pointer": "/items/0", "detail": "Too dark."}, {"parameter": "limit", "detail": "Too large."}]
+    error = ApiError(status=422, code="c", detail="Too dark.", errors=places)
+    assert str(error) == "Too dark.; /items/0; limit: Too large. (422 c)"

@@ -122,5 +122,5 @@ def outcomes(response: httpx2.Response) -> Sequence[str]:
     """Of each item: `scored`, or its problem's code."""
     body = response.json()
     if "data" not in body:
-        return [str(body["code"])]
+        return [str(body.get("code", "taken"))]
     return [entry["error"]["code"] if "error" in entry else "scored" for entry in body["data"]]

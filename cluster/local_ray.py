@@ -36,6 +36,7 @@ LONGEST_TEMPORARY = 40  # characters; a socket path ends after 107, and Ray adds
 LOG_LINES = 20
 START_ATTEMPTS = 3  # Ray gives its processes 30 s each to report, which a busy machine can exceed
 _VITAL = {ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET}
+SPARE_CPUS = 64  # of a service, for models that are added while it runs
 CONNECT_LIMIT_S = 30.0  # a wrong address should not take `deadlines.start_s` to be noticed
 
 
@@ -51,6 +52,7 @@ class RayNeeds:
         reserved_by: where the configuration says so, for error messages.
         lower: the settings to lower where there is not enough.
         niceness: of the workers of a private cluster; Ray's own choice leaves the machine to whoever sits at it.
+        spare_cpus: for what may be asked for later. In a private cluster CPUs are a number and take nothing.
     """
 
     address: str
@@ -60,6 +62,7 @@ class RayNeeds:
     reserved_by: str
     lower: str
     niceness: int = 15
+    spare_cpus: int = 0
 
     @classmethod
     def of_run(cls, placement: PlacementConfig, deadlines: DeadlinesConfig) -> RayNeeds:
@@ -88,6 +91,7 @@ class RayNeeds:
             reserved_by="models",
             lower="gpus_per_replica or the number of replicas",
             niceness=0,  # a replica that runs behind its gateway keeps all callers waiting
+            spare_cpus=SPARE_CPUS,
         )
 
 
@@ -195,7 +199,7 @@ class RaySession:
 
     def _logical_cpus(self) -> int:
         """Twice what is needed, whatever the machine has: a part may start again before its last life has ended."""
-        return max(2 * math.ceil(self._needs.cpus), os.cpu_count() or 1)
+        return max(2 * math.ceil(self._needs.cpus), os.cpu_count() or 1) + self._needs.spare_cpus
 
     def _check_gpus(self) -> None:
         needs, there = self._needs, ray.cluster_resources().get("GPU", 0.0)
@@ -258,6 +262,7 @@ def _private_settings(token: str, niceness: int) -> dict[str, str | None]:
         "RAY_NAMESPACE": None,
         "RAY_TMPDIR": None,
         "RAY_worker_niceness": str(niceness),
+        "RAY_prestart_worker_first_driver": "0",  # as many workers as there are CPUs, of which most would idle
         LOOPBACK_VARIABLE: "0",  # for the processes that Ray starts; see _on_loopback_only
         # Nobody looks into a private cluster, so it need not report: idle, it takes 10 % of a core rather than 17 %.
         "RAY_TRAIN_METRICS_ENABLED": "0",

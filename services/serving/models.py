@@ -63,7 +63,9 @@ class ServiceModels:
             for name in after & set(running):
                 if running[name] == _deployment(name, config.models[name]):
                     await self._replace(name, config.models[name])
-        self.pool.default = config.default
+            self.pool.default = (
+                config.default if config.default in self._configs else next(iter(self._configs), config.default)
+            )
         done = [("added", sorted(after - before)), ("removed", gone), ("changed", changed)]
         return [f"{what} {', '.join(names)}" for what, names in done if names]
 

@@ -82,9 +82,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()  # which refuses addresses that are none
         self._is_in_body = True
         self._stop_waiting()
-        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._is_in_body, self._raw_bytes = False, 0

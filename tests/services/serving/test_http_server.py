@@ -104,9 +104,10 @@ async def test_a_request_is_answered_and_nothing_says_what_software_did(running:
         [b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n" + LAST + b"\r\n"],
         [b"GET / HTTP/1.1\r\nx: ", *[b"a" * 8000] * 5],
         [b"no http\r\n\r\n"],
+        [b"CONNECT 127.0.0.1:22 HTTP/1.1\r\n" + LAST + b"\r\n"],
         [b"\x16\x03\x01\x02\x00"],
     ],
-    ids=["one endless header", "many headers", "long path", "header in parts", "no http", "tls"],
+    ids=["one endless header", "many headers", "long path", "header in parts", "no http", "connect", "tls"],
 )
 async def test_what_is_no_reasonable_request_is_a_problem_and_the_end(parts: list[bytes], running: Running) -> None:
     assert problem_of(await running.talk(*parts))["code"] == "bad_request"

@@ -63,7 +63,9 @@ def test_loopback_is_told_from_the_network() -> None:
 
 @pytest.mark.parametrize("address", ["192.0.2.7", "user@192.0.2.7:6380/2", "[2001:db8::1]"])
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
-async def test_a_server_on_the_network_without_a_password_is_refused_unasked(scheme: str, address: str) -> None:
+async def test_cve_2025_49844_a_server_on_the_network_without_a_password_is_refused_unasked(
+    scheme: str, address: str
+) -> None:
     started = time.monotonic()
     with pytest.raises(InputError, match="on the network without a password"):
         await open_store(f"{scheme}://{address}", deadline_s=5)

@@ -62,6 +62,36 @@ async def test_cve_2025_6242_no_address_in_a_request_is_connected_to(
     await asyncio.sleep(0)
 
 
+@pytest.mark.parametrize("field", ["webhook", "webhook_url", "callback_url"])
+async def test_cve_2026_2393_a_webhook_is_refused_and_not_called(
+    shared_client: httpx2.AsyncClient, canary: socket.socket, field: str
+) -> None:
+    body = {
+        "items": [{"prompt": PROMPT, "video": {"data": CLIP}}],
+        field: f"http://127.0.0.1:{canary.getsockname()[1]}",
+    }
+    for headers in ({}, {"Prefer": "respond-async"}):
+        response = await shared_client.post("/v1/score", json=body, headers=headers)
+        assert (response.status_code, response.json()["code"]) == (422, "not_offered")
+
+
+@pytest.mark.parametrize("text", ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "javascript:alert(1)"])
+async def test_cve_2024_27132_text_of_a_caller_is_never_part_of_a_page(
+    shared_client: httpx2.AsyncClient, text: str
+) -> None:
+    item = {"prompt": text, "video": {"data": CLIP}, "id": text}
+    answers = [
+        await shared_client.post("/v1/score", json={"items": [item], "model": text, text: text}),
+        await shared_client.post("/v1/score", json={"items": [{"prompt": text, "video": {"data": CLIP}}]}),
+        *[await shared_client.get(f"{path}{quote(text, safe='')}") for path in ("/problems/", "/docs", "/docs?", "/")],
+    ]
+    for answer in answers:
+        assert text not in answer.text and answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "script-src 'self'" in answer.headers["Content-Security-Policy"] or (
+            "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        )
+
+
 async def test_cve_2025_54381_a_string_where_a_file_belongs_is_not_fetched(
     shared_client: httpx2.AsyncClient, canary: socket.socket
 ) -> None:

@@ -1,5 +1,6 @@
 """`onlinevpo serve` with a real Ray, asked over real connections."""
 
+import contextlib
 import json
 import os
 import signal
@@ -68,6 +69,19 @@ def test_only_the_address_that_was_asked_for_is_listened_on(server: RunningServe
     }
     assert ("127.0.0.1", server.port) in listening
     assert {address for address, _ in listening} == {"127.0.0.1"}
+
+
+def test_cve_2023_48022_no_port_of_ray_takes_a_job_from_a_stranger(server: RunningServer) -> None:
+    ports = {
+        connection.laddr.port
+        for process in server.family()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    for port in ports - {server.port}:
+        with contextlib.suppress(httpx2.TransportError):  # most of them speak no HTTP/1.1
+            url = f"http://127.0.0.1:{port}/api/jobs/"
+            assert httpx2.post(url, json={"entrypoint": "true"}, timeout=5).status_code in (401, 403, 404)
 
 
 def test_without_a_key_only_liveness_answers(server: RunningServer) -> None:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +30,7 @@ LEASE_S = 15.0
 RENEW_S = 4.0
 LARGEST_ANSWER = 4 * 2**20
 REPLAYED = (b"idempotent-replayed", b"true")
+_REPLAY = SimpleNamespace(path="replayed")  # for metrics and the access log: no route is asked again
 
 _KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 _TRY_AGAIN = frozenset({408, 409, 425, 429})
@@ -160,6 +162,7 @@ class Idempotent:
             return await self._app(scope, body.receive, send)
         begun = await operation.begin(self._store, body.hash(scope["query_string"]))
         if isinstance(begun, Answer):
+            scope["route"] = _REPLAY
             return await replay(begun)(scope, receive, send)
         scope["state"]["operation_id"] = begun.operation_id
         async with held(self._store, begun) as keep:

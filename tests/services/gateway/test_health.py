@@ -67,6 +67,8 @@ async def test_metrics_count_requests_by_route_and_items_by_outcome(service: Ser
     bad = {"prompt": PROMPT, "video": {"data": "data:video/mp4;base64,AAAA"}}
     async with service.client(service.admin) as client:
         await client.post("/v1/score", json={"items": [{"prompt": PROMPT, "video": {"data": CLIP}}, bad]})
+        for _ in range(2):
+            await client.post("/v1/models/none/restart", headers={"Idempotency-Key": "a"})
         await client.get("/v1/models/shapes")
         text = (await client.get("/metrics")).text
     assert "_created" not in text
@@ -77,6 +79,8 @@ async def test_metrics_count_requests_by_route_and_items_by_outcome(service: Ser
     }
     route = ("onlinevpo_http_requests_total", ("method", "GET"), ("route", "/v1/models/{name}"), ("status", "200"))
     assert samples[route] == 1
+    replays = ("onlinevpo_http_requests_total", ("method", "POST"), ("route", "replayed"), ("status", "404"))
+    assert samples[replays] == 1
     assert samples["onlinevpo_items_total", ("model", "shapes"), ("outcome", "scored")] == 1
     assert samples["onlinevpo_items_total", ("model", "shapes"), ("outcome", "video_container_not_allowed")] == 1
     assert samples["onlinevpo_queued_items", ("model", "shapes")] == 0

@@ -21,6 +21,7 @@ from services.gateway.background import GatewayTasks
 from services.gateway.body import BodyLimit
 from services.gateway.descriptions import describe
 from services.gateway.engine import Engine
+from services.gateway.express import Express
 from services.gateway.files_check import UploadCheck
 from services.gateway.hosts import Hosts
 from services.gateway.idempotency import Idempotent
@@ -58,6 +59,7 @@ def create_app(gateway: Gateway, *, access_log: bool = False) -> FastAPI:
             Middleware(
                 Idempotent, store=gateway.store.idempotency, largest_body=config.limits.request_bytes, uploads=UPLOADS
             ),
+            Middleware(Express, routes=score.router.routes),
         ],
         exception_handlers={
             Problem: _on_problem, HTTPException: _on_http_exception, RequestValidationError: _on_invalid_parameters,

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any, NoReturn
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from services.gateway.problem_kinds import CONTENT_TOO_LARGE, INVALID, MALFORMED_JSON, UNSUPPORTED_MEDIA_TYPE
 from services.gateway.problems import Problem
@@ -23,8 +23,20 @@ async def json_body(request: Request) -> Any:
         Problem: it is not said to be JSON, or is none.
     """
     _check_headers(request)
-    body = await request.body()
+    body = await _whole(request)
     return parsed(body) if len(body) < _LARGE else await asyncio.to_thread(parsed, body)
+
+
+async def _whole(request: Request) -> bytes:
+    """Mostly it comes in one piece."""
+    pieces: list[bytes] = []
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def parsed(body: bytes) -> Any:

@@ -17,7 +17,9 @@ class SharedVideos:
 
     def __init__(self, videos: Videos, request: Checked, owner: str, deadline: float) -> None:
         self._videos, self._owner, self._deadline = videos, owner, deadline
-        self._uses = Counter(item.video for item in request.items if isinstance(item, Item))
+        videos_used = [item.video for item in request.items if isinstance(item, Item)]
+        # most requests are for one item, and a Counter takes ten times as long as a dict to make
+        self._uses = Counter(videos_used) if len(videos_used) > 1 else dict.fromkeys(videos_used, 1)
         self._decoding: dict[Video, asyncio.Future[Media]] = {}
         # so many of one request stand in the decoders' line, so that others need not wait for all of them
         self._turns = asyncio.Semaphore(videos.at_once)

@@ -8,9 +8,11 @@ import secrets
 from asyncio.events import TimerHandle
 from typing import cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from services.serving.lingering import LingeringTransport
+from services.serving.whole_answers import whole_answers
 
 HEADER_BYTES = 32 * 1024
 HEADERS_S = 15.0
@@ -94,6 +96,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._is_in_body:
             self._await_headers()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        cycle.send = whole_answers(cycle)  # type: ignore[method-assign,assignment]
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         """A problem like all others; nothing of the request is in it."""

@@ -424,7 +424,8 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
 
 
 FOLDER = Path(__file__).parents[2] / "examples"
-EXAMPLES = sorted(set(FOLDER.glob("*.yaml")) - {FOLDER / "reward_training.yaml"})  # which configures no run
+OF_NO_RUN = {FOLDER / "reward_training.yaml", FOLDER / "serve.yaml"}
+EXAMPLES = sorted(set(FOLDER.glob("*.yaml")) - OF_NO_RUN)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)

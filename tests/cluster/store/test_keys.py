@@ -17,8 +17,12 @@ def test_a_token_has_an_id_and_256_bits_of_secret() -> None:
     assert parts[1] not in new.digest
 
 
-@pytest.mark.parametrize("token", ["", "ovpo_", "ovpo_abc_def", "x" * 86, new_key().token + "\n", new_key().token[:-1]])
+WHOLE = f"ovpo_{'0' * 16}_{'f' * 64}"
+
+
+@pytest.mark.parametrize("token", ["", "ovpo_", "ovpo_abc_def", "x" * 86, WHOLE + "\n", WHOLE[:-1]])
 def test_what_has_not_the_form_of_a_key_is_none(token: str) -> None:
+    assert parse(WHOLE) is not None
     assert parse(token) is None
 
 

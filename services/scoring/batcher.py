@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from cluster.serving.values import BatchResult, Failure, FailureCode, Forward, ModelFacts, ScoreItem
-from services.scoring.counters import BatcherCounters, Rate
+from services.scoring.counters import BatcherCounters, Pace, Rate
 from services.scoring.fair_queue import FairQueue, Waiting
 from services.scoring.model import Outcome, QueueFull
 from services.serve_config import DeploymentConfig
@@ -16,6 +16,8 @@ from services.serve_config import DeploymentConfig
 OVERDUE_S = 5.0  # a forward ends by its deadline; one that has not by then is given up
 LOOK_AGAIN_S = 0.25
 SHORTEST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+WORTH_A_HOP = 4
+"""Items that are sent ahead of a full batch where the replica waits for hops rather than hops for it."""
 
 _LATE = Failure(code=FailureCode.DEADLINE_PASSED, detail="The deadline passed before the item was run.")
 _TOO_LONG = Failure(code=FailureCode.DEADLINE_PASSED, detail="The deadline passed while the item was being scored.")
@@ -62,6 +64,7 @@ class Batcher:
         self._running: set[asyncio.Task[None]] = set()
         self._rate = Rate()
         self._counters = BatcherCounters()
+        self._pace = Pace()
         self._next_look: asyncio.TimerHandle | None = None
         self._is_starting = self._is_closing = False
 
@@ -154,11 +157,11 @@ class Batcher:
         while self._queue.items:
             replicas = max(self._forward.replicas, 1)  # without any, one batch waits in the forward for the first
             idle = replicas - len(self._running)
-            if idle <= 0 and (idle <= -replicas or not self._has_full_batch()):
+            if idle <= 0 and (idle <= -replicas or not self._may_go_ahead()):
                 self._look_again()
                 return
             share = -(-self._queue.items // max(idle, 1))
-            self._start_batch(min(share, self._config.batch_items))
+            self._start_batch(min(share, self._config.batch_items), is_ahead=idle <= 0)
 
     def _look_again(self) -> None:
         """Nobody says when there are more replicas than before."""
@@ -169,10 +172,12 @@ class Batcher:
         self._next_look = None
         self._start_batches()
 
-    def _has_full_batch(self) -> bool:
+    def _may_go_ahead(self) -> bool:
+        if self._pace.is_bound_by_hops and self._queue.items >= WORTH_A_HOP:
+            return True
         return self._queue.items >= self._config.batch_items or self._queue.pixels >= self._config.batch_pixels
 
-    def _start_batch(self, items: int) -> None:
+    def _start_batch(self, items: int, *, is_ahead: bool) -> None:
         now = self._clock()
         taken = self._queue.take(items=items, pixels=self._config.batch_pixels, now=now)
         for request in taken.late:
@@ -181,14 +186,16 @@ class Batcher:
             return
         if not self._running:
             self._rate.begin(now)
-        task = asyncio.get_running_loop().create_task(self._run(taken.shares))
+        task = asyncio.get_running_loop().create_task(self._run(taken.shares, is_ahead=is_ahead))
         self._running.add(task)
 
-    async def _run(self, shares: list[tuple[_Request, int]]) -> None:
+    async def _run(self, shares: list[tuple[_Request, int]], *, is_ahead: bool) -> None:
         begun = self._clock()
         done: BatchResult | None = None
         try:
             done = await self._attempt(shares, begun)
+            if done is not None:
+                self._pace.count(1000 * (self._clock() - begun), done.inference_ms, waited=is_ahead)
         finally:
             task = asyncio.current_task()
             assert task is not None

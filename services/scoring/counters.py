@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 MEMORY_S = 30.0
+_NEWS = 0.25  # what the newest batch weighs
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,3 +63,26 @@ class Rate:
         """None: nothing is known yet. What runs right now and takes long counts, too."""
         busy = self._busy_s + (now - self._since if is_busy else 0.0)
         return self._items / busy if self._items and busy > 0 else None
+
+
+class Pace:
+    """Whether a batch takes longer to get to a replica and back than to run there, of late."""
+
+    def __init__(self) -> None:
+        self._hop_ms: float | None = None
+        self._inference_ms: float | None = None
+
+    @property
+    def is_bound_by_hops(self) -> bool:
+        """False as long as nothing is known."""
+        return self._hop_ms is not None and self._inference_ms is not None and self._inference_ms < self._hop_ms
+
+    def count(self, took_ms: float, inference_ms: float, *, waited: bool) -> None:
+        """A batch took so long in all. `waited`: it was sent ahead, so part of that was its turn in the replica."""
+        self._inference_ms = _nearer(self._inference_ms, inference_ms)
+        if not waited:
+            self._hop_ms = _nearer(self._hop_ms, max(took_ms - inference_ms, 0.0))
+
+
+def _nearer(known: float | None, found: float) -> float:
+    return found if known is None else known + _NEWS * (found - known)

@@ -84,6 +84,35 @@ def test_a_full_batch_is_sent_ahead_and_a_smaller_one_is_not() -> None:
     run(main)
 
 
+def test_where_the_hop_takes_longer_than_the_model_a_few_items_are_sent_ahead() -> None:
+    class FarAway(FakeForward):
+        """The model needs a tenth of a second, the way to it a whole one."""
+
+        async def compute(self, items: Sequence[ScoreItem]) -> BatchResult:
+            await asyncio.sleep(1.0)
+            return await super().compute(items)
+
+    async def main() -> None:
+        forward = FarAway(a=0.1, replicas=2)
+        forward.replicas = 1
+        batcher = batcher_of(forward)
+        await batcher.score([item(0)], caller="a", deadline=99)  # from this it knows
+        first = asyncio.create_task(batcher.score([item(1)], caller="a", deadline=99))
+        await steps(3)
+        few = asyncio.create_task(batcher.score(items(range(2, 5)), caller="a", deadline=99))
+        await steps(3)
+        assert forward.batches == [[0], [1]]
+        one_more = asyncio.create_task(batcher.score([item(5)], caller="a", deadline=99))
+        await steps(3)
+        assert forward.batches == [[0], [1], [2, 3, 4, 5]]
+        later = asyncio.create_task(batcher.score(items(range(6, 16)), caller="a", deadline=99))
+        await steps(3)
+        assert len(forward.batches) == 3  # one ahead, not two
+        await all_of(first, few, one_more, later)
+
+    run(main)
+
+
 def test_idle_replicas_share_a_request_and_its_outcomes_come_in_order() -> None:
     async def main() -> None:
         forward = FakeForward(replicas=3)

@@ -1,6 +1,6 @@
 import pytest
 
-from services.scoring.counters import Rate
+from services.scoring.counters import Pace, Rate
 
 
 def test_nothing_is_known_before_anything_is_done() -> None:
@@ -29,3 +29,24 @@ def test_what_was_long_ago_is_forgotten() -> None:
     for second in range(2, 300):
         rate.count(2, float(second))
     assert rate.per_second(299.0, is_busy=True) == pytest.approx(2.0, rel=0.05)
+
+
+def test_nothing_is_bound_by_hops_before_a_batch_ended() -> None:
+    assert not Pace().is_bound_by_hops
+
+
+def test_a_batch_that_waited_its_turn_says_nothing_of_the_hop() -> None:
+    pace = Pace()
+    pace.count(25.0, 20.0, waited=False)
+    for _ in range(50):
+        pace.count(60.0, 20.0, waited=True)
+    assert not pace.is_bound_by_hops
+
+
+def test_the_pace_follows_a_model_that_becomes_slower() -> None:
+    pace = Pace()
+    pace.count(3.0, 0.1, waited=False)
+    assert pace.is_bound_by_hops
+    for _ in range(3):
+        pace.count(25.0, 20.0, waited=True)
+    assert not pace.is_bound_by_hops

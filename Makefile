@@ -19,7 +19,7 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
 
 quick: $(STAMP)
-	@$(BIN)/python -m pytest -m "not slow and not ray" -n 2 --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not ray" -n 2 --dist loadfile $(ARGS)
 
 check: $(STAMP)
 	@$(BIN)/ruff check policies cluster services tests

@@ -26,3 +26,9 @@ async def within(awaitable: Awaitable[T], *, seconds: float, waiting_for: str) -
         if not limit.expired():
             raise
         raise StallError(f"no answer from {waiting_for} within {seconds:g} s") from error
+
+
+def is_cancelled_here() -> bool:
+    """In the handling of a CancelledError: whether somebody cancelled this task, rather than what it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

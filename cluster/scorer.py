@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import grpc
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from cluster.config import RunConfig
+from cluster.deadline import is_cancelled_here
 from cluster.errors import PartError, ReplicaBrokenError
 from cluster.failures import raised_by
 from cluster.handles import as_arguments
@@ -91,7 +93,11 @@ class RayScorer:
                 if not isinstance(error.cause, ReplicaBrokenError):
                     raise  # the replica is well and its code raised: it would again
                 reason = str(error.cause)
-            except (RayError, RayServeException, BackPressureError) as error:
+            except asyncio.CancelledError:
+                if is_cancelled_here():
+                    raise
+                reason = "the replica was ended"  # by a restart of the service, say; another one answers
+            except (RayError, RayServeException, BackPressureError, grpc.RpcError) as error:
                 reason = f"{type(error).__name__}: {error}"
                 if isinstance(error, DeploymentUnavailableError) and not await asyncio.to_thread(
                     is_deployed, self._app

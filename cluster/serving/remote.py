@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
+from cluster.deadline import is_cancelled_here
 from cluster.errors import ReplicaBrokenError
 from cluster.failures import LOST
 from cluster.serving.application import handle_of
@@ -80,7 +81,7 @@ class RemoteForward:
             except TimeoutError:
                 break
             except asyncio.CancelledError:
-                if _is_cancelled():
+                if is_cancelled_here():
                     raise
                 failure = _UNAVAILABLE  # the replica that is being ended cancelled it
             except Exception as error:
@@ -116,12 +117,6 @@ class RemoteForward:
     async def close(self) -> None:
         """Forgets the application."""
         await self._handle.shutdown_async()
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody cancelled this task, rather than that it was told of something cancelled elsewhere."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _is_of_the_replica(error: Exception) -> bool:

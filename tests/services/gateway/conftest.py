@@ -24,6 +24,8 @@ from services.media.files import ContentFolder
 from services.media.guard import MediaGuard
 from services.scoring.model import Models
 from services.serve_config import ServeConfig
+from tests.cluster.store.conftest import ManualClock
+from tests.cluster.store.server import Server
 from tests.services.in_process_model import InProcessModel, InProcessModels
 
 
@@ -48,6 +50,19 @@ class Service:
             headers["Authorization"] = f"Bearer {token}"
         transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
         return httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    """A real Valkey."""
+    running = Server()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture(scope="session")

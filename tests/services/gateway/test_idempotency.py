@@ -18,21 +18,8 @@ from services.gateway import idempotency
 from services.gateway.idempotency import LARGEST_ANSWER, Idempotent
 from services.gateway.problems import Problem
 from tests.cluster.store.conftest import ManualClock
-from tests.cluster.store.server import Server
 
 KEY = {"Idempotency-Key": "5f1c"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Any:
-    running = Server()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
 
 
 @pytest.fixture(params=["sqlite", "redis"])

@@ -166,13 +166,6 @@ class JobStates(RuleBasedStateMachine):
             assert order == sorted(order) and order.count(2) == 1
 
 
-@pytest.fixture(scope="module")
-def server() -> Any:
-    running = Server()
-    yield running
-    running.close()
-
-
 @pytest.mark.parametrize("backend", ["sqlite", "redis"])
 def test_jobs_only_move_forward(backend: str, server: Server, shapes: InProcessModels) -> None:
     class Machine(JobStates):

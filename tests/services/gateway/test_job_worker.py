@@ -20,22 +20,9 @@ from services.gateway.jobs_desk import JobsDesk
 from services.gateway.problem_kinds import MODEL_NOT_FOUND
 from services.gateway.problems import Problem
 from tests.cluster.store.conftest import ManualClock
-from tests.cluster.store.server import Server
 
 FAST = Pace(lease_s=10.0, renew_s=0.02, look_s=0.02, longest_backoff_s=0.05, progress_s=0.01, grace_s=0.05)
 LIMIT_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def server() -> Any:
-    running = Server()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
 
 
 @pytest.fixture(params=["sqlite", "redis"])
